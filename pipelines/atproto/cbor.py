@@ -1,0 +1,129 @@
+"""Strict DAG-CBOR: the one module that knows the codecs and owns how strict we are.
+
+Structural objects (frames, CAR headers, commits, MST nodes) go through libipld, which is the
+fastest, plus one comparison that closes its leniencies: what it decodes must encode to the same
+bytes. That refuses what libipld lets pass (integers and lengths in a longer form than needed,
+32-bit floats). libipld returns links and byte strings alike as `bytes`, and encodes whatever
+begins like a CID as a link; so after the comparison a value that begins with a blessed CID prefix
+is known to have been a link, which is what the callers check.
+
+Records are free-form and may hold byte strings that look like CIDs; they go through cbrrr, which
+is strict by itself and keeps the two apart (`pipelines.atproto.atjson`).
+
+Source: draft-holmgren-at-repository "Deterministic CBOR Encoding"; RFC 8949 section 4.2;
+dasl.ing/drisl. spec: A-01…A-14.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import cbrrr
+import libipld
+
+from pipelines.atproto.errors import DagCborError, Reason
+
+
+def decode(raw: bytes) -> Any:
+    """Decodes one structural object (CAR header, MST node).
+
+    Args:
+        raw: exactly one canonical DAG-CBOR item.
+
+    Returns:
+        dict, list, str, int, bool, None, float, or bytes (byte strings, and links as their raw
+        CID). The caller checks the shape, and so excludes floats.
+
+    Raises:
+        DagCborError: not one canonical item.
+    """
+    try:
+        value = libipld.decode_dag_cbor(raw)
+        canonical = libipld.encode_dag_cbor(value)
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise DagCborError(Reason.CBOR_INVALID, str(error)) from None
+    if canonical != raw:
+        raise DagCborError(Reason.CBOR_NOT_CANONICAL, "not the shortest, sorted encoding")
+    return value
+
+
+def decode_loose(raw: bytes) -> Any:
+    """Decodes one item without the proof that it is canonical.
+
+    For a caller that compares the item's bytes with an encoding of its own (commits).
+
+    Raises:
+        DagCborError: not one item of DAG-CBOR.
+    """
+    try:
+        return libipld.decode_dag_cbor(raw)
+    except (ValueError, RecursionError) as error:
+        raise DagCborError(Reason.CBOR_INVALID, str(error)) from None
+
+
+def decode_sequence(raw: bytes) -> list[Any]:
+    """Decodes concatenated structural objects, as in a frame of the event stream.
+
+    Raises:
+        DagCborError: not a sequence of canonical items, with nothing after them.
+    """
+    try:
+        items = libipld.decode_dag_cbor_multi(raw)
+        canonical = b"".join(map(libipld.encode_dag_cbor, items))
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise DagCborError(Reason.CBOR_INVALID, str(error)) from None
+    if canonical != raw:
+        raise DagCborError(Reason.CBOR_NOT_CANONICAL, "not the shortest, sorted encoding")
+    return list(items)
+
+
+def encode(value: Any) -> bytes:
+    """Encodes a structural object; `bytes` that begin like a CID become links.
+
+    Args:
+        value: of the types that `decode` returns, links as raw CIDs.
+
+    Raises:
+        DagCborError: a value that DAG-CBOR cannot express.
+    """
+    try:
+        return libipld.encode_dag_cbor(value)
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise DagCborError(Reason.CBOR_INVALID, str(error)) from None
+
+
+def decode_as_json_value(raw: bytes) -> Any:
+    """Decodes a record into the values of its AT JSON form.
+
+    Links become `{"$link": text}`, byte strings `{"$bytes": base64}`. Nesting and the range of
+    integers are not limited here (`pipelines.atproto.atjson` does).
+
+    Raises:
+        DagCborError: not one canonical item (`cbor.invalid`), a float in it
+            (`cbor.data_model`), or a map with the reserved keys `$link` or `$bytes`, which JSON
+            could not tell from a link or a byte string (`json.ambiguous`).
+    """
+    try:
+        return cbrrr.decode_dag_cbor(raw, atjson_mode=True)
+    except (cbrrr.CbrrrDecodeError, ValueError) as error:
+        refusal = str(error)
+    try:
+        value = cbrrr.decode_dag_cbor(raw)
+    except (cbrrr.CbrrrDecodeError, ValueError) as error:
+        raise DagCborError(Reason.CBOR_INVALID, str(error)) from None
+    has_float = any(isinstance(item, float) for item, _ in walk(value))
+    raise DagCborError(Reason.CBOR_DATA_MODEL if has_float else Reason.JSON_AMBIGUOUS, refusal)
+
+
+def walk(value: Any) -> Iterator[tuple[Any, int]]:
+    """Yields every value inside a decoded one, with its depth (the outermost has 1).
+
+    Iterative, so that nesting does not meet Python's recursion limit.
+    """
+    pending = [(value, 1)]
+    while pending:
+        item, depth = pending.pop()
+        yield item, depth
+        if isinstance(item, dict):
+            pending.extend((child, depth + 1) for child in item.values())
+        elif isinstance(item, list):
+            pending.extend((child, depth + 1) for child in item)

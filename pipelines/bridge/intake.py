@@ -1,0 +1,188 @@
+"""What becomes of a message from the upstream's socket.
+
+Pure: the state is one `Intake` for one upstream, the input one websocket message with the time at
+which it was received.
+
+    well-formed, new                     Publish      goes to `frames`, byte for byte
+    cannot be read                       Quarantine   goes to `quarantine`, byte for byte
+    legal, but of nobody we could name   Skip         the cursor moves past it
+    had before                           Resent       dropped
+    from the upstream about itself       Notice       for the reader to act on
+
+Not looked at: anything in a frame but its header, sequence number, account and time. Whether a
+commit is true is judged later, from the same bytes.
+
+spec: F-10 to F-16, F-20 to F-23, F-44, F-45
+"""
+
+import hashlib
+from typing import NamedTuple, TypeAlias
+
+from pipelines.atproto.errors import FrameError, Reason
+from pipelines.atproto.frames import (
+    ErrorMessage,
+    InfoMessage,
+    Kind,
+    parse_envelope,
+    parse_message,
+)
+from pipelines.atproto.syntax import Did
+
+# So many messages in a row that cannot be read are not an accident but a stream that is not one,
+# or that has lost its framing. A single one must not end the connection: it would be the next
+# one after every reconnect, and the bridge would never get past it. spec: F-13
+UNDECODABLE_IN_ROW_LIMIT = 10
+# How many undecodable messages after the cursor are recognised when a reconnect brings them
+# again; 32 bytes each. Later ones are put into quarantine again.
+REMEMBERED_UNDECODABLE_COUNT = 10_000
+# Longer than any RFC 3339 time; a `time` goes into small messages that must not grow with it.
+MAX_TIME_LENGTH = 64
+
+
+class Publish(NamedTuple):
+    """A frame for the topic `frames`.
+
+    Attributes:
+        frame: the websocket message, unchanged.
+        did: the account it is about.
+        seq: its position in the upstream's stream, higher than all before.
+        kind: what its header says it is.
+        time: the upstream's clock, as it stands there; None where there is none.
+        received_us: when it was received, microseconds since the epoch.
+    """
+
+    frame: bytes
+    did: Did
+    seq: int
+    kind: Kind
+    time: str | None
+    received_us: int
+
+
+class Quarantine(NamedTuple):
+    """A message nobody can read; it has no sequence number that the cursor could move to.
+
+    Attributes:
+        message: the websocket message, unchanged.
+        reason: why, for machines.
+        detail: why, for a person.
+        received_us: when it was received, microseconds since the epoch.
+    """
+
+    message: bytes
+    reason: Reason
+    detail: str
+    received_us: int
+
+
+class Skip(NamedTuple):
+    """A legal frame of a type we do not know, without an account to file it under.
+
+    Attributes:
+        seq: its position in the upstream's stream; None where it has none.
+        time: as in `Publish`.
+        received_us: as in `Publish`.
+    """
+
+    seq: int | None
+    time: str | None
+    received_us: int
+
+
+class Resent(NamedTuple):
+    """A message that was taken in before.
+
+    Attributes:
+        seq: its position in the upstream's stream; None for one that cannot be read.
+    """
+
+    seq: int | None
+
+
+class Notice(NamedTuple):
+    """What the upstream says about itself or the connection."""
+
+    message: InfoMessage | ErrorMessage
+
+
+Decision: TypeAlias = Publish | Quarantine | Skip | Resent | Notice
+
+
+class Intake:
+    """What was taken in from one upstream so far, and the judge of what comes next.
+
+    Attributes:
+        cursor: the highest sequence number taken in, after which to continue; 0 for the oldest
+            event the upstream has; None for new events only.
+    """
+
+    def __init__(self, cursor: int | None) -> None:
+        """Starts after a cursor, which is what the upstream will be asked for."""
+        self.cursor = cursor
+        self._undecodable_in_row = 0
+        # Digests of what could not be read since the cursor last moved, in order, and how many
+        # of them this connection has brought (again).
+        self._undecodable: list[bytes] = []
+        self._undecodable_seen_count = 0
+
+    @property
+    def is_garbled(self) -> bool:
+        """Whether the connection brings nothing but garbage and should be given up."""
+        return self._undecodable_in_row >= UNDECODABLE_IN_ROW_LIMIT
+
+    def begin_connection(self) -> None:
+        """Prepares for a connection that starts at the cursor."""
+        self._undecodable_in_row = 0
+        self._undecodable_seen_count = 0
+
+    def judge(self, message: bytes, *, is_text: bool, received_us: int) -> Decision:
+        """Decides about the next message of the connection.
+
+        Args:
+            message: one websocket message.
+            is_text: whether it came as text, which event streams do not have.
+            received_us: when it was received, microseconds since the epoch.
+        """
+        try:
+            if is_text:
+                raise FrameError(Reason.FRAME_NOT_CBOR, "a text message instead of a binary one")
+            envelope = parse_envelope(message)
+        except FrameError as error:
+            return self._judge_undecodable(message, error, received_us)
+        self._undecodable_in_row = 0
+        if envelope.kind is Kind.INFO or envelope.kind is Kind.ERROR:
+            notice = parse_message(envelope)
+            assert isinstance(notice, InfoMessage | ErrorMessage)
+            return Notice(notice)
+        seq, time = envelope.seq, envelope.time
+        if time is not None and len(time) > MAX_TIME_LENGTH:
+            time = None
+        if seq is None:
+            return Skip(None, time, received_us)
+        if self.cursor is not None and seq <= self.cursor:
+            # Some upstreams send the cursor's own frame again, some do not. spec: F-21, F-23
+            return Resent(seq)
+        self.cursor = seq
+        self._undecodable.clear()
+        self._undecodable_seen_count = 0
+        if envelope.did is None:
+            return Skip(seq, time, received_us)
+        return Publish(message, envelope.did, seq, envelope.kind, time, received_us)
+
+    def _judge_undecodable(
+        self, message: bytes, error: FrameError, received_us: int
+    ) -> Quarantine | Resent:
+        """Tells garbage from garbage that a reconnect brings again at the same place.
+
+        What is brought again does not count as a row either: after ten new ones the next
+        connection gets ten further, so that a long run of them is passed in the end.
+        """
+        digest = hashlib.sha256(message).digest()
+        index = self._undecodable_seen_count
+        self._undecodable_seen_count += 1
+        if self._undecodable[index : index + 1] == [digest]:
+            return Resent(None)
+        self._undecodable_in_row += 1
+        if index < REMEMBERED_UNDECODABLE_COUNT:
+            self._undecodable[index:] = [digest]
+        return Quarantine(message, error.reason, error.detail, received_us)

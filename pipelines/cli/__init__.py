@@ -1,0 +1,122 @@
+"""The command `standpipe`: parses, configures logs, maps errors to exit codes, calls a part.
+
+Commands load on use, so that `standpipe --help` starts at once and a stage does not import what
+it does not need. Data goes to stdout, logs and progress to stderr. Exit codes: 0 fine, 1 failed,
+2 wrong usage or settings.
+"""
+
+import importlib
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines import logs
+from pipelines.captures import CaptureError
+from pipelines.config import ENVIRONMENT_PREFIX, load_config_file
+from pipelines.errors import ConfigError, FencedError, OffsetLostError, TransientError
+
+INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells have it
+
+# name → (module in this package, line for `standpipe --help`)
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "kafka": ("kafka", "Run Apache Kafka on this machine: start, stop, status."),
+    "topics": ("topics", "Create the pipeline's topics from schemas/: plan, apply."),
+    "bridge": ("bridge", "Relay socket → atproto.frames, byte for byte."),
+    "explode": ("explode", "Frames → proven events and records."),
+    "capture": ("capture", "Record frames from a relay into a file."),
+    "verify": ("verify", "A verdict for every frame of a capture, without Kafka."),
+    "inspect": ("inspect", "Decode one thing and show every check."),
+    "sim": ("sim", "Serve a small AT network on loopback."),
+    "demo": ("demo", "The whole pipeline on a small captured network, in a minute."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"pipelines.cli.{_COMMANDS[cmd_name][0]}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        # The default would import every command to read its first line.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": ENVIRONMENT_PREFIX,
+        "max_content_width": 99,
+    },
+)
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Settings file (TOML). Default: standpipe.toml in this folder, if there is one.",
+)
+@click.option("--verbose", "-v", is_flag=True, help="Log debug lines too.")
+@click.version_option(package_name="standpipe")
+@click.pass_context
+def _standpipe(ctx: click.Context, config_path: Path | None, *, verbose: bool) -> None:
+    """From the AT network's firehose to proven records in Kafka topics.
+
+    \b
+    Try it:       make demo
+    A broker:     standpipe kafka start && standpipe topics apply
+    The pipeline: standpipe bridge --relay wss://relay.example &
+                  standpipe explode
+
+    Every option can also be set in the environment (STANDPIPE_<COMMAND>_<OPTION>; the ones that
+    all commands share as STANDPIPE_<OPTION>) or in the settings file.
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
+    logs.configure(level=logging.DEBUG if verbose else logging.INFO)
+    settings = load_config_file(config_path)
+    shared = {key: value for key, value in settings.items() if not isinstance(value, dict)}
+    # click looks an option up in its own command's table: shared values go into each.
+    ctx.default_map = {name: shared | settings.get(name, {}) for name in _COMMANDS}
+    ctx.obj = settings.get("kafka", {})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits.
+
+    Args:
+        arguments: without the program's name; `sys.argv` by default.
+    """
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    exit_code = 0
+    try:
+        result: Any = _standpipe.main(arguments, prog_name="standpipe", standalone_mode=False)
+        exit_code = result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        # `standpipe` alone teaches; a group without its command is wrong usage.
+        exit_code = error.exit_code if error.ctx.parent else 0
+    except click.ClickException as error:
+        error.show()
+        exit_code = error.exit_code
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"Error: {problem}", err=True)
+        exit_code = 2
+    except (TransientError, FencedError, OffsetLostError, CaptureError) as error:
+        click.echo(f"Error: {error}", err=True)
+        exit_code = 1
+    except (click.Abort, KeyboardInterrupt):
+        exit_code = INTERRUPTED_EXIT_CODE
+    return exit_code

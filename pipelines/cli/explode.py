@@ -1,0 +1,44 @@
+"""`standpipe explode`: one worker that proves frames and publishes events and records."""
+
+import click
+
+from pipelines.cli.options import kafka_options
+from pipelines.config import KafkaConfig
+from pipelines.explode import service
+from pipelines.identity.keyring import KeyRing
+from pipelines.identity.resolver import DEFAULT_PLC_URL, Resolver
+from pipelines.process import stop_event
+
+
+@click.command()
+@click.option(
+    "--slot",
+    default="0",
+    show_default=True,
+    metavar="NAME",
+    help="Stable name of this worker; each worker of a deployment has its own.",
+)
+@click.option(
+    "--plc-url", default=DEFAULT_PLC_URL, show_default=True, help="The directory of did:plc."
+)
+@click.option(
+    "--did-web-url",
+    default=None,
+    help="Development: ask this URL for every did:web document instead of the host itself.",
+)
+@kafka_options
+def command(slot: str, plc_url: str, did_web_url: str | None, kafka: KafkaConfig) -> None:
+    """Prove frames: atproto.frames → events, records, quarantine.
+
+    Start as many as there are partitions, each with its own --slot; they share the work and take
+    over from each other. Every output is committed together with the position of its frame, so
+    that a reader with isolation.level=read_committed sees each exactly once.
+
+    Ctrl-C finishes the batch in hand and leaves the group.
+    """
+    with stop_event() as stop:
+        keys = KeyRing(Resolver(plc_url, did_web_base=did_web_url))
+        try:
+            service.run(kafka, keys, slot=slot, should_stop=stop.is_set)
+        finally:
+            keys.close()

@@ -1,0 +1,54 @@
+"""Errors of the pipeline around the protocol core (`pipelines.atproto.errors` has the core's).
+
+ProtocolError   the data is bad for good             -> quarantine
+TransientError  a dependency is away                 -> pause, back off, the offset stays
+ConfigError     the process was started wrongly      -> exit code 2
+anything else   our own bug                          -> logged once, nothing committed, exit 1
+"""
+
+
+class TransientError(Exception):
+    """Something outside is unavailable now and the same call may succeed later.
+
+    Attributes:
+        retry_after_s: seconds to wait before the next try, or None for the caller's default.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class IdentityUnavailableError(TransientError):
+    """The directory or host that knows a DID cannot be reached now."""
+
+
+class BrokerUnavailableError(TransientError):
+    """No Kafka broker answers, or none that can serve the request now."""
+
+
+class UpstreamUnavailableError(TransientError):
+    """The relay (or PDS) whose socket we read cannot be reached now."""
+
+
+class ConfigError(Exception):
+    """The process was started with settings that cannot work.
+
+    Attributes:
+        problems: every problem found, one sentence each, with its remedy.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class FencedError(Exception):
+    """The transactional producer cannot go on; only a new one with the same id can.
+
+    Another process took over its slot, or a transaction timed out on the broker.
+    """
+
+
+class OffsetLostError(Exception):
+    """The broker no longer has the position from which we want to read on."""

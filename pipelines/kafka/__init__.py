@@ -1,0 +1,1 @@
+"""Everything about Kafka that the stages share: topics, clients, transactions, local broker."""

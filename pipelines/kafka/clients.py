@@ -1,0 +1,104 @@
+"""How every Kafka client of the pipeline is configured; the delivery guarantee rests on it.
+
+Limits of memory, and what happens when they are reached:
+
+    producer queue    PRODUCER_QUEUE_KBYTES   the stage waits for deliveries
+    consumer queue    CONSUMER_QUEUE_KBYTES   librdkafka stops fetching
+"""
+
+import logging
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, Producer
+
+from pipelines import logs
+from pipelines.config import KafkaConfig
+
+# The largest message is a quarantined websocket message of 16 MiB with its headers.
+MAX_MESSAGE_BYTES = 17 * 1024 * 1024
+PRODUCER_QUEUE_KBYTES = 64 * 1024
+CONSUMER_QUEUE_KBYTES = 32 * 1024
+# A killed worker's open transaction holds back read_committed readers for this long.
+TRANSACTION_TIMEOUT_MS = 10_000
+# Must exceed the broker's minimum of 6 s; a killed worker's partitions stay idle for this long.
+SESSION_TIMEOUT_MS = 10_000
+
+_log = logs.get_logger("kafka")
+# librdkafka's own lines go where ours go; it writes to stderr otherwise.
+_librdkafka_log = logging.getLogger("standpipe.librdkafka")
+
+
+def create_producer(kafka: KafkaConfig, transactional_id: str) -> Producer:
+    """Creates a transactional producer; it connects on first use."""
+    settings: dict[str, Any] = {
+        **_common(kafka),
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        "message.max.bytes": MAX_MESSAGE_BYTES,
+        "queue.buffering.max.kbytes": PRODUCER_QUEUE_KBYTES,
+        "linger.ms": 5,
+        "compression.type": "zstd",
+        # The first produce of a transaction asks again while the previous one is completing.
+        "retry.backoff.ms": 10,
+    }
+    return Producer(settings, logger=_librdkafka_log)
+
+
+def create_group_consumer(kafka: KafkaConfig, group: str) -> Consumer:
+    """Creates a consumer that takes part in a group and never commits by itself.
+
+    A position that the broker no longer has stops the process instead of resetting: it means
+    that data was deleted before we read it.
+    """
+    settings = {
+        **_consumer(kafka),
+        "group.id": group,
+        "partition.assignment.strategy": "range",  # the same partitions of every topic together
+        "session.timeout.ms": SESSION_TIMEOUT_MS,
+        "auto.offset.reset": "error",
+    }
+    return Consumer(settings, logger=_librdkafka_log)
+
+
+def create_reader(kafka: KafkaConfig) -> Consumer:
+    """Creates a consumer for reading given partitions to their end, outside of any group.
+
+    It reports the end of each partition as an event (`KafkaError._PARTITION_EOF`).
+    """
+    settings = {
+        **_consumer(kafka),
+        # librdkafka wants a name; nothing is ever committed under it.
+        "group.id": kafka.group("reader"),
+        "auto.offset.reset": "earliest",
+        "enable.partition.eof": True,
+    }
+    return Consumer(settings, logger=_librdkafka_log)
+
+
+def _consumer(kafka: KafkaConfig) -> dict[str, Any]:
+    return {
+        **_common(kafka),
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "queued.max.messages.kbytes": CONSUMER_QUEUE_KBYTES,
+        "fetch.message.max.bytes": MAX_MESSAGE_BYTES,
+        "receive.message.max.bytes": 2 * MAX_MESSAGE_BYTES,
+        "fetch.max.bytes": MAX_MESSAGE_BYTES,
+    }
+
+
+def _common(kafka: KafkaConfig) -> dict[str, Any]:
+    return {
+        **kafka.options,
+        "bootstrap.servers": kafka.bootstrap_servers,
+        "error_cb": _report_error,
+    }
+
+
+def _report_error(error: KafkaError) -> None:
+    # Fatal errors also come back from the call that meets them; the rest librdkafka retries.
+    if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - the public name has it
+        _log.warning("broker_unreachable", detail=error.str(), remedy="waiting; it is retried")
+    else:
+        _log.debug("client_error", code=error.name(), detail=error.str())

@@ -1,0 +1,368 @@
+"""The transactional loop: how every stage reads, computes and writes exactly once.
+
+    poll → prepare → process → [ begin → produce → send offsets → commit ] → poll
+
+The contract
+
+1.  No transaction is open while the consumer is polled. A rebalance so never finds anything to
+    drain: what was read and is not yet committed is forgotten, and its next owner reads it again.
+2.  Outputs and the positions of their inputs are in one transaction. Positions go with the
+    consumer's current group metadata; a member that lost its partitions cannot commit.
+3.  A transaction that was aborted is run again with the same outputs.
+4.  Messages of a partition are processed in order, and offsets strictly increase.
+5.  A stage that needs something that is away raises `TransientError`. What it finished before is
+    published; the rest waits, with the partitions paused, while the consumer is polled on.
+6.  A position that the broker no longer has stops the process: data was deleted unread.
+7.  A batch ends at BATCH_MESSAGES messages or BATCH_BYTES of input; a transaction ends at
+    TRANSACTION_BYTES of output. Both limits can be passed by one message.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from pipelines import logs
+from pipelines.config import KafkaConfig
+from pipelines.errors import FencedError, OffsetLostError, TransientError
+from pipelines.kafka.clients import create_group_consumer
+from pipelines.kafka.messages import InputMessage, OutputMessage
+from pipelines.kafka.reading import input_message
+from pipelines.kafka.transaction import (
+    CALL_TIMEOUT_S,
+    GroupMovedOnError,
+    Position,
+    Transaction,
+    TransactionalProducer,
+)
+
+# At 350 events/s and 30 ms a transaction a batch has about ten messages; the limit is for
+# catching up, where larger batches gain little.
+BATCH_MESSAGES = 500
+BATCH_BYTES = 16 * 1024 * 1024
+TRANSACTION_BYTES = 16 * 1024 * 1024
+# How long an empty poll waits; also how soon a stop is noticed.
+POLL_TIMEOUT_S = 0.2
+DEFAULT_RETRY_S = 1.0
+# An idle stage commits the positions of inputs that had no output after this time.
+POSITION_COMMIT_S = 5.0
+SUMMARY_INTERVAL_S = 10.0
+RIVAL_WINDOW_S = 60.0
+
+_log = logs.get_logger("kafka")
+
+
+class Stage(Protocol):
+    """What a stage has to provide. It knows nothing of offsets, groups and transactions."""
+
+    def prepare(self, batch: Sequence[InputMessage]) -> None:
+        """Fetches what the batch needs, all at once. It must not fail for a single message."""
+
+    def process(self, message: InputMessage) -> Sequence[OutputMessage]:
+        """Computes the outputs of one message.
+
+        It is called again for the same message after a `TransientError`, an abort or a
+        restart, and must then give outputs of the same meaning.
+
+        Raises:
+            TransientError: something it needs is away now.
+        """
+
+
+@dataclass(slots=True)
+class LoopCounts:
+    """What a loop did since it started."""
+
+    inputs_count: int = 0
+    outputs_count: int = 0
+    output_bytes: int = 0
+    transactions_count: int = 0
+    waits_count: int = 0
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Messages read but not committed; `generation` tells whether they are still ours."""
+
+    messages: list[InputMessage] = field(default_factory=list)
+    size_bytes: int = 0
+    generation: int = 0
+
+
+class TransactionalLoop:
+    """Runs one stage in one consumer group member."""
+
+    def __init__(
+        self,
+        kafka: KafkaConfig,
+        *,
+        stage_name: str,
+        slot: str,
+        topics: Sequence[str],
+        stage: Stage,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Prepares a loop; `run` connects.
+
+        Args:
+            kafka: the cluster.
+            stage_name: names the consumer group and the transactional id.
+            slot: stable name of this worker among its stage's workers.
+            topics: physical names of the inputs.
+            stage: what to compute.
+            should_stop: asked between batches.
+        """
+        self._topics = list(topics)
+        self._stage = stage
+        self._should_stop = should_stop
+        self._log = logs.get_logger(stage_name)
+        self._producer = TransactionalProducer(
+            kafka, kafka.transactional_id(stage_name, slot), should_stop
+        )
+        self._consumer: Consumer = create_group_consumer(kafka, kafka.group(stage_name))
+        self._generation = 0
+        self._next_offsets: dict[Position, int] = {}
+        # Done but not yet committed, because there was no output to commit them with.
+        self._finished: dict[Position, int] = {}
+        self._finished_since_s = 0.0
+        self._last_summary_s = time.monotonic()
+        self._slot = slot
+        self.counts = LoopCounts()
+
+    def run(self) -> None:
+        """Runs until `should_stop`; then commits what is done and leaves the group.
+
+        Raises:
+            BrokerUnavailableError: the broker does not answer at the start.
+            FencedError: another process took this slot, or a transaction timed out.
+            OffsetLostError: the broker deleted data that was not read.
+        """
+        self._producer.start()
+        self._consumer.subscribe(
+            self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+        )
+        try:
+            while not self._should_stop():
+                batch = self._read_batch()
+                while batch.messages and not self._should_stop():
+                    batch = self._work_off(batch)
+                self._commit_idle_positions()
+                self._summarise()
+            self._publish([], {})
+        finally:
+            self._consumer.close()
+
+    # ---- reading -------------------------------------------------------------------------
+
+    def _read_batch(self) -> _Batch:
+        batch = _Batch(generation=self._generation)
+        timeout_s = POLL_TIMEOUT_S
+        while len(batch.messages) < BATCH_MESSAGES and batch.size_bytes < BATCH_BYTES:
+            polled = self._consumer.poll(timeout_s)
+            if batch.generation != self._generation:
+                # What was read before the rebalance will be read again by its owner.
+                batch = _Batch(generation=self._generation)
+            if polled is None:
+                break
+            message = self._accept(polled)
+            if message is not None:
+                batch.messages.append(message)
+                batch.size_bytes += len(message.value or b"")
+            timeout_s = 0
+        return batch
+
+    def _accept(self, polled: Message) -> InputMessage | None:
+        error = polled.error()
+        if error is not None:
+            if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
+                raise OffsetLostError(
+                    f"the broker deleted messages of {polled.topic()} that were not read yet "
+                    f"({error.str()}); start a replay, or move the group "
+                    "forward with Kafka's own kafka-consumer-groups if the loss is accepted"
+                )
+            if error.fatal():
+                raise KafkaException(error)
+            self._log.warning("consume_error", code=error.name(), detail=error.str())
+            return None
+        message = input_message(polled)
+        where = (message.topic, message.partition)
+        expected = self._next_offsets.get(where, 0)
+        if message.offset < expected:
+            raise AssertionError(f"offset {message.offset} of {where} after {expected}")
+        self._next_offsets[where] = message.offset + 1
+        return message
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._forget_unfinished()
+        # Read-committed, so this waits for positions in a predecessor's open transaction.
+        committed = _committed(consumer, partitions)
+        consumer.assign(committed)
+        self._next_offsets = {
+            (where.topic, where.partition): where.offset for where in committed if where.offset > 0
+        }
+        self._log.info("assigned", partitions=[where.partition for where in partitions])
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._forget_unfinished()
+        consumer.unassign()
+        self._log.info("revoked", partitions=[where.partition for where in partitions])
+
+    def _forget_unfinished(self) -> None:
+        self._generation += 1
+        self._finished.clear()
+
+    # ---- working -------------------------------------------------------------------------
+
+    def _work_off(self, batch: _Batch) -> _Batch:
+        """Processes and publishes a batch as far as it gets; returns what is left of it."""
+        waits_for: TransientError | None = None
+        outputs: list[OutputMessage] = []
+        output_bytes = 0
+        done_count = 0
+        try:
+            self._stage.prepare(batch.messages)
+            for message in batch.messages:
+                results = self._stage.process(message)
+                outputs += results
+                output_bytes += sum(result.size_bytes for result in results)
+                done_count += 1
+                if output_bytes >= TRANSACTION_BYTES:
+                    break
+        except TransientError as error:
+            waits_for = error
+        done = batch.messages[:done_count]
+        try:
+            self._publish(outputs, _positions(done))
+        except GroupMovedOnError as error:
+            # The consumer may not know yet, or may have joined again already: either way what
+            # was read but not committed must be read again by whoever owns it.
+            self._log.warning("group_moved_on", detail=str(error))
+            self._rewind()
+            return _Batch(generation=self._generation)
+        self.counts.inputs_count += done_count
+        rest = _Batch(batch.messages[done_count:], generation=batch.generation)
+        if waits_for is not None:
+            self._wait(waits_for)
+            if rest.generation != self._generation:
+                return _Batch(generation=self._generation)
+        return rest
+
+    def _publish(self, outputs: Sequence[OutputMessage], positions: dict[Position, int]) -> None:
+        if not self._finished:
+            self._finished_since_s = time.monotonic()
+        finished = self._finished | positions
+        if not outputs and (positions or not finished):
+            # Transactions are dear: the positions go with the next one that has an output.
+            self._finished = finished
+            return
+
+        def body(transaction: Transaction) -> None:
+            for output in outputs:
+                transaction.produce(output)
+            transaction.send_offsets(finished, self._consumer.consumer_group_metadata())
+
+        self._producer.run(body)
+        self._finished = {}
+        self.counts.transactions_count += 1
+        self.counts.outputs_count += len(outputs)
+        self.counts.output_bytes += sum(output.size_bytes for output in outputs)
+
+    def _commit_idle_positions(self) -> None:
+        if self._finished and time.monotonic() - self._finished_since_s > POSITION_COMMIT_S:
+            try:
+                self._publish([], {})
+            except GroupMovedOnError:
+                self._rewind()
+
+    def _rewind(self) -> None:
+        """Goes back to the committed positions of whatever is assigned now."""
+        self._forget_unfinished()
+        assignment = self._consumer.assignment()
+        if assignment:
+            self._assigned(self._consumer, assignment)
+
+    def _wait(self, error: TransientError) -> None:
+        """Waits with the partitions paused, but stays a member of the group."""
+        retry_s = DEFAULT_RETRY_S if error.retry_after_s is None else error.retry_after_s
+        self._log.warning("waiting", detail=str(error), retry_s=retry_s)
+        self.counts.waits_count += 1
+        generation = self._generation
+        deadline_s = time.monotonic() + retry_s
+        self._consumer.pause(self._consumer.assignment())
+        while (
+            generation == self._generation
+            and not self._should_stop()
+            and time.monotonic() < deadline_s
+        ):
+            polled = self._consumer.poll(POLL_TIMEOUT_S)
+            if polled is not None and polled.error() is None:
+                # Only a new assignment, which is not paused, can deliver here: read it again.
+                self._rewind()
+        self._consumer.resume(self._consumer.assignment())
+
+    def _summarise(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._last_summary_s >= SUMMARY_INTERVAL_S:
+            self._last_summary_s = now_s
+            self._log.info(
+                "progress",
+                slot=self._slot,
+                inputs=self.counts.inputs_count,
+                outputs=self.counts.outputs_count,
+                transactions=self.counts.transactions_count,
+                waits=self.counts.waits_count,
+            )
+
+
+def run_restarting(
+    create: Callable[[], TransactionalLoop], should_stop: Callable[[], bool]
+) -> None:
+    """Runs a loop, and once more when its producer was fenced.
+
+    A transaction that timed out while the broker was away fences its producer, and a fresh one
+    goes on. A rival process in the same slot fences it too; that would go on for ever, so a
+    second time within RIVAL_WINDOW_S ends the process.
+
+    Raises:
+        FencedError: fenced again so soon.
+    """
+    fenced_at_s = -RIVAL_WINDOW_S
+    while not should_stop():
+        try:
+            create().run()
+        except FencedError as error:
+            now_s = time.monotonic()
+            if now_s - fenced_at_s < RIVAL_WINDOW_S:
+                raise
+            fenced_at_s = now_s
+            _log.warning("fenced", detail=str(error), remedy="starting again once")
+
+
+def _positions(messages: Sequence[InputMessage]) -> dict[Position, int]:
+    return {(message.topic, message.partition): message.offset + 1 for message in messages}
+
+
+def _committed(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """Returns the partitions at their committed positions, or at their beginning."""
+    while True:
+        try:
+            found = consumer.committed(partitions, CALL_TIMEOUT_S)
+        except KafkaException as failure:
+            if not failure.args[0].retriable():
+                raise
+            continue
+        return [
+            where
+            if where.offset >= 0
+            else TopicPartition(where.topic, where.partition, OFFSET_BEGINNING)
+            for where in found
+        ]

@@ -1,0 +1,153 @@
+"""The relay's socket: com.atproto.sync.subscribeRepos over the captured frames.
+
+Each subscriber walks the shared history by index and waits whenever its socket is full, so a slow
+one costs no memory and does not hold up the others. Unlike real relays this one never gives up on
+a slow consumer (spec: F-27): how far it falls behind is the test's to decide.
+
+Info and error frames are worded as the reference PDS words them. spec: F-10 to F-14, F-18
+"""
+
+import asyncio
+import re
+import time
+from http import HTTPStatus
+from typing import Any
+
+import cbor2
+from aiohttp import WSCloseCode, web
+
+from pipelines import logs
+from pipelines.sim.emission import FutureCursorError, History, Start
+from pipelines.sim.state import FAULTS, Faults
+
+log = logs.get_logger("sim")
+
+# A sequence number has 16 digits at most (spec: F-20). Longer texts are no cursors, and `int`
+# refuses very long ones.
+_CURSOR = re.compile(r"[0-9]{1,18}")
+
+# How long a subscriber may take to answer the closing handshake; then the socket is cut.
+_CLOSE_TIMEOUT_S = 1.0
+
+
+_OUTDATED_TEXT = "Requested cursor exceeded limit. Possibly missing events"
+
+
+class Relay:
+    """The subscribers of one history."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._transports: dict[web.WebSocketResponse, asyncio.Transport] = {}
+
+    @property
+    def subscriber_count(self) -> int:
+        """How many sockets are open."""
+        return len(self._transports)
+
+    @property
+    def emitted_count(self) -> int:
+        """How many frames exist now."""
+        return self._history.emitted_count(time.monotonic())
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Answers one subscription; returns when its socket is closed."""
+        text = request.query.get("cursor")
+        if text is not None and not _CURSOR.fullmatch(text):
+            body = {"error": "InvalidRequest", "message": "cursor is not a decimal integer"}
+            return web.json_response(body, status=HTTPStatus.BAD_REQUEST)
+        cursor = None if text is None else int(text)
+        socket = web.WebSocketResponse(timeout=_CLOSE_TIMEOUT_S, compress=False)
+        if not socket.can_prepare(request):
+            return web.Response(status=HTTPStatus.UPGRADE_REQUIRED)
+        await socket.prepare(request)
+        transport = request.transport
+        if transport is None:
+            return socket  # the subscriber is gone already
+        self._transports[socket] = transport
+        try:
+            await self._converse(socket, cursor, request.app[FAULTS])
+        finally:
+            del self._transports[socket]
+        return socket
+
+    async def close(self) -> None:
+        """Closes every socket."""
+        await asyncio.gather(*(_close(*item) for item in self._transports.items()))
+
+    async def _converse(
+        self, socket: web.WebSocketResponse, cursor: int | None, faults: Faults
+    ) -> None:
+        try:
+            start = self._history.subscribe(cursor, time.monotonic())
+        except FutureCursorError:
+            log.info("cursor refused", cursor=cursor)
+            await socket.send_bytes(error_frame("FutureCursor", "Cursor in the future."))
+            await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"FutureCursor")
+            return
+        log.info("subscribed", cursor=cursor, index=start.index)
+        # Reading notices that the subscriber is gone; what it sends is ignored.
+        sending = asyncio.create_task(self._send(socket, start, faults))
+        reading = asyncio.create_task(_ignore_messages(socket))
+        try:
+            await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sending.cancel()
+            reading.cancel()
+            results = await asyncio.gather(sending, reading, return_exceptions=True)
+        log.info("unsubscribed", cursor=cursor)
+        for result in results:
+            if isinstance(result, Exception) and not isinstance(result, ConnectionError):
+                raise result
+
+    async def _send(self, socket: web.WebSocketResponse, start: Start, faults: Faults) -> None:
+        if start.is_outdated:
+            await socket.send_bytes(info_frame("OutdatedCursor", _OUTDATED_TEXT))
+        index = start.index
+        while (wait_s := self._history.wait_s(index, time.monotonic())) is not None:
+            await asyncio.sleep(wait_s)  # 0 too: the other handlers get their turn
+            message = self._history.frames[index].message
+            if isinstance(message, bytes):
+                await socket.send_bytes(message)
+            else:
+                await socket.send_str(message)
+            index += 1
+            if _is_drop_due(faults, index - start.index):
+                self._transports[socket].close()
+                return
+        await asyncio.Event().wait()  # nothing will come: the socket stays open and silent
+
+
+def info_frame(name: str, message: str) -> bytes:
+    """Returns an `#info` frame."""
+    return _frame({"op": 1, "t": "#info"}, {"name": name, "message": message})
+
+
+def error_frame(error: str, message: str) -> bytes:
+    """Returns an error frame; the connection has to be closed after it."""
+    return _frame({"op": -1}, {"error": error, "message": message})
+
+
+def _frame(header: dict[str, Any], payload: dict[str, Any]) -> bytes:
+    return cbor2.dumps(header, canonical=True) + cbor2.dumps(payload, canonical=True)
+
+
+def _is_drop_due(faults: Faults, sent_count: int) -> bool:
+    return faults.drop_after_count is not None and sent_count >= faults.drop_after_count
+
+
+async def _ignore_messages(socket: web.WebSocketResponse) -> None:
+    async for _ in socket:
+        pass
+
+
+async def _close(socket: web.WebSocketResponse, transport: asyncio.Transport) -> None:
+    try:
+        async with asyncio.timeout(2 * _CLOSE_TIMEOUT_S):
+            await socket.close(code=WSCloseCode.GOING_AWAY)
+    except TimeoutError:
+        # The subscriber does not read: even the closing frame finds no room.
+        transport.abort()
+
+
+RELAY = web.AppKey("relay", Relay)

@@ -1,0 +1,160 @@
+"""The running simulator: one web server on loopback, with an event loop in a thread of its own.
+
+A thread, so that a test or a command that is not asynchronous itself starts and stops it like any
+other resource:
+
+    with SimServer(load_network(folder)) as sim:
+        subscribe(sim.addresses.relay)
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from pipelines.errors import ConfigError
+from pipelines.sim.app import build_app, status
+from pipelines.sim.emission import CursorHabit, History
+from pipelines.sim.network import CapturedNetwork
+from pipelines.sim.relay import Relay
+from pipelines.sim.state import Faults
+
+HOST = "127.0.0.1"  # loopback only: what it serves is neither authentic nor current
+
+# Starting binds one socket; stopping gives every subscriber two seconds to say goodbye.
+_START_TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 10.0
+_REQUEST_TIMEOUT_S = 2.0  # what answers are given to finish when the server stops
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the parts of the network are.
+
+    Attributes:
+        relay: base of the event stream and of com.atproto.sync.*.
+        plc: base of the PLC directory.
+        did_web: base of the did:web documents, see `pipelines.sim.directory`.
+    """
+
+    relay: str
+    plc: str
+    did_web: str
+
+
+class SimServer:
+    """Serves a captured network until it is stopped.
+
+    Attributes:
+        faults: what is broken; may be changed at any time.
+    """
+
+    def __init__(
+        self,
+        network: CapturedNetwork,
+        *,
+        port: int = 0,
+        rate: float = 0,
+        cursor_habit: CursorHabit = CursorHabit.EXCLUSIVE,
+        retained_count: int | None = None,
+        faults: Faults | None = None,
+    ) -> None:
+        """Prepares a server that is not running.
+
+        Args:
+            network: what to serve.
+            port: TCP port; 0 for a free one.
+            rate: frames per second from the first subscription on; 0 for all at once.
+            cursor_habit: whether a cursor includes the frame it names.
+            retained_count: how many emitted frames are kept for cursors; None for all.
+            faults: what is broken from the start.
+        """
+        self.faults = faults or Faults()
+        self._port = port
+        history = History(
+            network.frames,
+            rate=rate,
+            cursor_habit=cursor_habit,
+            retained_count=retained_count,
+        )
+        self._app = build_app(network, Relay(history), self.faults)
+        self._thread = threading.Thread(target=self._run, name="sim", daemon=True)
+        self._started: Future[Addresses] = Future()
+        self._stop_requested: Future[None] = Future()
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where the running server listens."""
+        return self._started.result(timeout=0)
+
+    def status(self) -> dict[str, Any]:
+        """Returns `frames_emitted`, `frames_total`, `subscribers` and `requests` by kind."""
+        return status(self._app)
+
+    def start(self) -> Addresses:
+        """Starts the server and returns its addresses; it may be started once.
+
+        Raises:
+            ConfigError: the port cannot be listened on.
+        """
+        self._thread.start()
+        return self._started.result(timeout=_START_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """Closes every connection and ends the server."""
+        if not self._stop_requested.done():
+            self._stop_requested.set_result(None)
+        self._thread.join(timeout=_STOP_TIMEOUT_S)
+        if self._thread.is_alive():
+            raise RuntimeError("the simulator does not stop")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:
+            if self._started.done():
+                raise
+            self._started.set_exception(error)
+
+    async def _serve(self) -> None:
+        async with _listening(self._app, self._port) as port:
+            base = f"{HOST}:{port}"
+            self._started.set_result(
+                Addresses(f"ws://{base}", f"http://{base}", f"http://{base}/web")
+            )
+            await asyncio.wrap_future(self._stop_requested)
+
+
+@asynccontextmanager
+async def _listening(app: web.Application, port: int) -> AsyncIterator[int]:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_REQUEST_TIMEOUT_S)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, HOST, port).start()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {HOST}:{port} ({error.strerror}): "
+                "choose another port, or 0 for any free one"
+            ) from None
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,186 @@
+"""The verdict on one frame: proven, refused, or nothing to prove.
+
+What explode, `standpipe verify` and replay share. The order of tries for the key (spec: E-14):
+
+    1. the current key
+    2. the current key, fetched again once
+    3. the key that was current at the time in the commit's own, signed revision
+
+The third lets a worker that lags behind a key rotation, or a replay, prove what was right when it
+was made. It lets nobody rewrite anything: state moves forward by revision only.
+
+"No key" never means verified: a repository without a usable key is refused, and one whose
+identity cannot be reached now raises `IdentityUnavailableError`, to be tried again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from pipelines.atproto.commit import (
+    AuthenticCommit,
+    OpenedCommit,
+    VerifiedCommit,
+    VerifiedSync,
+    authenticate,
+    check_rev_not_future,
+    open_commit,
+    prove_commit,
+    prove_sync,
+)
+from pipelines.atproto.errors import (
+    FrameError,
+    IdentityError,
+    ProtocolError,
+    Reason,
+    SignatureError,
+)
+from pipelines.atproto.frames import (
+    AccountMessage,
+    CommitMessage,
+    Envelope,
+    IdentityMessage,
+    Kind,
+    SyncMessage,
+    parse_envelope,
+    parse_message,
+)
+from pipelines.atproto.keys import VerifyingKey
+from pipelines.atproto.syntax import Did, parse_datetime, tid_time_us
+
+
+class KeyLookup(Protocol):
+    """Where signing keys come from.
+
+    Each call may raise `IdentityError` (no usable identity) or `IdentityUnavailableError` (not
+    known now: try again later).
+    """
+
+    def current_key(self, did: Did) -> VerifyingKey:
+        """Returns the key in the DID's document, possibly from a cache."""
+
+    def refreshed_key(self, did: Did) -> VerifyingKey | None:
+        """Returns the key in the document fetched anew; None if unchanged or not due."""
+
+    def key_at(self, did: Did, time_us: int) -> VerifyingKey | None:
+        """Returns the key that was current at a time; None if there is no history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A commit or sync with every claim confirmed."""
+
+    verified: VerifiedCommit | VerifiedSync
+
+
+@dataclass(frozen=True, slots=True)
+class Unsigned:
+    """An identity or account event: well-formed, but nothing in it is signed."""
+
+    message: IdentityMessage | AccountMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Proven bad.
+
+    Attributes:
+        error: why.
+        envelope: who and when, if the frame could be read that far.
+        authentic: the commit inside, if it is signed by the account and not from the future:
+            then the repository did change, and is suspect until it is fetched again.
+    """
+
+    error: ProtocolError
+    envelope: Envelope | None
+    authentic: OpenedCommit | None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An info or error frame, or a type that we do not know."""
+
+    envelope: Envelope
+
+
+Verdict: TypeAlias = Proven | Unsigned | Refused | Skipped
+
+
+def judge_frame(frame: bytes, keys: KeyLookup, received_us: int | None) -> Verdict:
+    """Proves a frame, or says why not.
+
+    Args:
+        frame: one websocket message.
+        keys: where to look up signing keys.
+        received_us: when the frame was received, microseconds since the epoch; what "future"
+            means, so that judging it again later gives the same verdict. None where nobody
+            noted it: then the frame's own `time` stands for it.
+
+    Raises:
+        IdentityUnavailableError: the signing key cannot be looked up now.
+    """
+    try:
+        envelope = parse_envelope(frame)
+    except FrameError as error:
+        return Refused(error, None, None)
+    if envelope.kind is Kind.COMMIT or envelope.kind is Kind.SYNC:
+        return _judge_signed(envelope, keys, received_us)
+    try:
+        message = parse_message(envelope)
+    except FrameError as error:
+        return Refused(error, envelope, None)
+    if isinstance(message, IdentityMessage | AccountMessage):
+        return Unsigned(message)
+    return Skipped(envelope)
+
+
+def _judge_signed(envelope: Envelope, keys: KeyLookup, received_us: int | None) -> Verdict:
+    did = envelope.did
+    assert did is not None
+    opened: OpenedCommit | None = None
+    try:
+        blocks = envelope.payload.get("blocks")
+        if not isinstance(blocks, bytes):
+            raise FrameError(Reason.FRAME_FIELD, "blocks are missing")
+        candidate = open_commit(did, blocks)
+        authentic = _authenticate(candidate, keys)
+        check_rev_not_future(
+            candidate.commit, parse_datetime(envelope.time) if received_us is None else received_us
+        )
+        opened = candidate
+        # Only now the unsigned claims: whatever is wrong with them, the commit itself is real.
+        message = parse_message(envelope)
+        if isinstance(message, CommitMessage):
+            return Proven(prove_commit(message, authentic))
+        assert isinstance(message, SyncMessage)
+        return Proven(prove_sync(message, authentic))
+    except ProtocolError as error:
+        return Refused(error, envelope, opened)
+
+
+def _authenticate(opened: OpenedCommit, keys: KeyLookup) -> AuthenticCommit:
+    did, time_us = opened.commit.did, tid_time_us(opened.commit.rev)
+    # Lazy: most commits are signed by the current key, and each further one costs a request.
+    look_ups: tuple[Callable[[], VerifyingKey | None], ...] = (
+        lambda: keys.current_key(did),
+        lambda: keys.refreshed_key(did),
+        lambda: keys.key_at(did, time_us),
+    )
+    refusal: ProtocolError | None = None
+    tried: set[VerifyingKey] = set()
+    for look_up in look_ups:
+        try:
+            key = look_up()
+            if key is None or key in tried:
+                continue
+            tried.add(key)
+            return authenticate(opened, key)
+        except SignatureError as error:
+            if error.reason is not Reason.SIGNATURE_INVALID:
+                raise  # malformed: no key can help
+            refusal = error
+        except IdentityError as error:
+            # The account may be gone by now and have had a key when it signed.
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal

@@ -1,0 +1,67 @@
+"""What every test may use: the shared data folder, and a real Kafka broker."""
+
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.kafka import broker
+
+_ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with recorded frames and published vectors.
+
+    Without it the tests that need it are skipped with the reason; under CI=true they fail.
+    """
+    folder = Path(os.environ.get("STANDPIPE_DATA", "../shared/data"))
+    folder = folder if folder.is_absolute() else (_ROOT / folder)
+    if folder.is_dir():
+        return folder.resolve()
+    missing = f"no shared data at {folder}: set STANDPIPE_DATA to the folder that holds it"
+    if os.environ.get("CI") == "true":
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def capture_folder() -> Path:
+    """The small capture that is part of the project."""
+    return _ROOT / "tests" / "data" / "capture"
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bootstrap servers of a real broker: the one named by BOOTSTRAP, else our own."""
+    if named := os.environ.get("BOOTSTRAP"):
+        yield named
+        return
+    local = broker.LocalBroker(
+        directory=tmp_path_factory.mktemp("kafka"),
+        port=free_port(),
+        controller_port=free_port(),
+    )
+    try:
+        local.start()
+        yield local.bootstrap_servers
+    finally:
+        local.stop()
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix for topics, groups and transactional ids that no other test uses."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+def free_port() -> int:
+    """Returns a TCP port on loopback that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,298 @@
+"""The contract of the transactional loop (pipelines/kafka/loop.py), on a real broker."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from support.kafka import create_topic, produce, read_committed, wait_until
+
+from pipelines.config import KafkaConfig
+from pipelines.errors import FencedError, OffsetLostError, TransientError
+from pipelines.kafka.loop import TransactionalLoop, run_restarting
+from pipelines.kafka.messages import InputMessage, OutputMessage
+
+pytestmark = pytest.mark.broker
+
+PARTITIONS = 2
+
+
+@pytest.fixture
+def config(kafka: str, topic_prefix: str) -> KafkaConfig:
+    return KafkaConfig(kafka, topic_prefix)
+
+
+@pytest.fixture
+def topics(config: KafkaConfig) -> tuple[str, str]:
+    return create_topic(config, "in", PARTITIONS), create_topic(config, "out", PARTITIONS)
+
+
+class Copy:
+    """A stage that copies each message; `hook` sees it first and may raise."""
+
+    def __init__(self, out: str, hook: Callable[[InputMessage], None] | None = None) -> None:
+        self.out = out
+        self.hook = hook
+        self.prepared: list[int] = []
+
+    def prepare(self, batch: Sequence[InputMessage]) -> None:
+        self.prepared.append(len(batch))
+
+    def process(self, message: InputMessage) -> Sequence[OutputMessage]:
+        if self.hook is not None:
+            self.hook(message)
+        if message.value == b"silent":
+            return []
+        copy = OutputMessage(
+            self.out, message.partition, message.key, message.value, [], message.timestamp_ms
+        )
+        return [copy]
+
+
+class Runner:
+    """Runs loops in threads and stops them at the end of the test."""
+
+    def __init__(self, config: KafkaConfig, source: str) -> None:
+        self.config = config
+        self.source = source
+        self._running: list[tuple[threading.Thread, threading.Event]] = []
+
+    def loop(self, stage: Copy, slot: str, should_stop: Callable[[], bool]) -> TransactionalLoop:
+        return TransactionalLoop(
+            self.config,
+            stage_name="copy",
+            slot=slot,
+            topics=[self.source],
+            stage=stage,
+            should_stop=should_stop,
+        )
+
+    def start(self, stage: Copy, slot: str = "0") -> tuple[threading.Event, list[BaseException]]:
+        stop = threading.Event()
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                self.loop(stage, slot, stop.is_set).run()
+            except BaseException as error:  # noqa: BLE001 - the test judges it
+                failures.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        self._running.append((thread, stop))
+        return stop, failures
+
+    def stop_all(self) -> None:
+        for _, stop in self._running:
+            stop.set()
+        for thread, _ in self._running:
+            thread.join(30)
+            assert not thread.is_alive(), "a loop did not stop"
+        self._running.clear()
+
+
+@pytest.fixture
+def runner(config: KafkaConfig, topics: tuple[str, str]) -> Iterator[Runner]:
+    runner = Runner(config, topics[0])
+    yield runner
+    runner.stop_all()
+
+
+def numbered(count: int) -> list[tuple[int, bytes]]:
+    return [(n % PARTITIONS, b"%d" % n) for n in range(count)]
+
+
+def values(messages: Sequence[InputMessage]) -> list[tuple[int, bytes | None]]:
+    return [(message.partition, message.value) for message in messages]
+
+
+def in_partition_order(inputs: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    return sorted(inputs, key=lambda item: (item[0], int(item[1])))
+
+
+def test_each_input_appears_once_and_in_order_over_stops_and_starts(
+    config: KafkaConfig, topics: tuple[str, str], runner: Runner
+) -> None:
+    source, out = topics
+    produce(config, source, numbered(300))
+    stage = Copy(out)
+    stop, failures = runner.start(stage)
+    wait_until(lambda: len(read_committed(config, out)) > 0, "first outputs")
+    stop.set()
+    runner.stop_all()
+    produce(config, source, [(p, v) for p, v in numbered(600)[300:]])
+    runner.start(Copy(out))
+    wait_until(lambda: len(read_committed(config, out)) >= 600, "all outputs")
+    runner.stop_all()
+    assert failures == []
+    assert values(read_committed(config, out)) == in_partition_order(numbered(600))
+
+
+def test_a_bug_commits_nothing_of_its_batch_and_the_next_start_redoes_it(
+    config: KafkaConfig, topics: tuple[str, str], runner: Runner
+) -> None:
+    source, out = topics
+    produce(config, source, numbered(50))
+
+    def fail(message: InputMessage) -> None:
+        if message.value == b"31":
+            raise ZeroDivisionError
+
+    _, failures = runner.start(Copy(out, fail))
+    wait_until(lambda: len(failures) == 1, "the loop to end with the bug")
+    runner.stop_all()
+    assert isinstance(failures[0], ZeroDivisionError)
+    assert (1, b"31") not in values(read_committed(config, out))
+    runner.start(Copy(out))
+    wait_until(lambda: len(read_committed(config, out)) >= 50, "the rest")
+    runner.stop_all()
+    assert values(read_committed(config, out)) == in_partition_order(numbered(50))
+
+
+def test_what_was_finished_before_a_missing_dependency_is_published_and_the_rest_waits(
+    config: KafkaConfig, topics: tuple[str, str], runner: Runner
+) -> None:
+    source, out = topics
+    inputs = [(0, b"%d" % n) for n in range(20)]
+    produce(config, source, inputs)
+    is_away = threading.Event()
+    is_away.set()
+    tries = []
+
+    def need(message: InputMessage) -> None:
+        if message.value == b"7" and is_away.is_set():
+            tries.append(message.offset)
+            raise TransientError("the directory is away", retry_after_s=0.1)
+
+    runner.start(Copy(out, need))
+    wait_until(lambda: len(tries) > 2, "several tries")
+    assert values(read_committed(config, out)) == [(0, b"%d" % n) for n in range(7)]
+    is_away.clear()
+    wait_until(lambda: len(read_committed(config, out)) >= 20, "the rest")
+    runner.stop_all()
+    assert values(read_committed(config, out)) == inputs
+
+
+def test_a_rebalance_while_a_batch_waits_gives_it_to_one_owner(
+    config: KafkaConfig, topics: tuple[str, str], runner: Runner
+) -> None:
+    source, out = topics
+    produce(config, source, numbered(100))
+    is_away = threading.Event()
+    is_away.set()
+
+    def need(message: InputMessage) -> None:
+        if message.value in {b"10", b"11"} and is_away.is_set():
+            raise TransientError("the directory is away", retry_after_s=0.2)
+
+    stages = [Copy(out, need), Copy(out, need)]
+    runner.start(stages[0], "0")
+    wait_until(lambda: len(read_committed(config, out)) > 0, "the first member's prefix")
+    runner.start(stages[1], "1")
+    wait_until(lambda: len(stages[1].prepared) > 0, "the second member to get a partition")
+    is_away.clear()
+    wait_until(lambda: len(read_committed(config, out)) >= 100, "all outputs")
+    runner.stop_all()
+    assert values(read_committed(config, out)) == in_partition_order(numbered(100))
+
+
+def test_members_that_come_and_go_lose_and_repeat_nothing(
+    config: KafkaConfig, topics: tuple[str, str], runner: Runner
+) -> None:
+    source, out = topics
+    runner.start(Copy(out), "0")
+    for round_number in range(3):
+        stop, failures = runner.start(Copy(out), f"guest-{round_number}")
+        start = round_number * 200
+        produce(config, source, numbered(start + 200)[start:])
+        wanted = start + 100
+        wait_until(lambda: len(read_committed(config, out)) >= wanted, "progress")  # noqa: B023
+        stop.set()
+        assert failures == []
+    wait_until(lambda: len(read_committed(config, out)) >= 600, "all outputs")
+    runner.stop_all()
+    assert values(read_committed(config, out)) == in_partition_order(numbered(600))
+
+
+def test_a_second_process_in_the_same_slot_fences_the_first(
+    config: KafkaConfig, topics: tuple[str, str], runner: Runner
+) -> None:
+    source, out = topics
+    _, failures = runner.start(Copy(out), "same")
+    produce(config, source, numbered(10))
+    wait_until(lambda: len(read_committed(config, out)) >= 10, "the first outputs")
+    _, rival_failures = runner.start(Copy(out), "same")
+
+    def both_had_work() -> bool:
+        produce(config, source, [(0, b"100"), (1, b"101")])
+        return len(failures) > 0
+
+    wait_until(both_had_work, "the first process to be fenced")
+    assert isinstance(failures[0], FencedError)
+    assert rival_failures == []
+
+
+def test_a_fenced_loop_is_started_again_once_and_then_ends() -> None:
+    class Fenced:
+        def run(self) -> None:
+            starts.append(1)
+            raise FencedError("gone")
+
+    starts: list[int] = []
+    with pytest.raises(FencedError):
+        run_restarting(Fenced, lambda: False)  # type: ignore[arg-type]  # only run() is used
+    assert len(starts) == 2
+
+
+def test_positions_of_inputs_without_output_are_committed_at_the_stop(
+    config: KafkaConfig, topics: tuple[str, str], runner: Runner
+) -> None:
+    source, out = topics
+    produce(config, source, [(0, b"silent")] * 5)
+    seen: list[int] = []
+    runner.start(Copy(out, lambda message: seen.append(message.offset)))
+    wait_until(lambda: len(seen) == 5, "the silent inputs")
+    runner.stop_all()
+    produce(config, source, [(0, b"1")])
+    runner.start(Copy(out, lambda message: seen.append(message.offset)))
+    wait_until(lambda: len(read_committed(config, out)) == 1, "the only output")
+    runner.stop_all()
+    assert seen[5:] == [5]  # none of the silent ones was read again
+
+
+def test_a_position_that_the_broker_deleted_stops_the_process(
+    config: KafkaConfig, topics: tuple[str, str], runner: Runner
+) -> None:
+    from confluent_kafka import TopicPartition  # noqa: PLC0415 - only this test deletes
+    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
+
+    source, out = topics
+    produce(config, source, [(0, b"%d" % n) for n in range(10)])
+    runner.start(Copy(out))
+    wait_until(lambda: len(read_committed(config, out)) == 10, "the first outputs")
+    runner.stop_all()
+    produce(config, source, [(0, b"%d" % n) for n in range(10, 20)])
+    admin = AdminClient({"bootstrap.servers": config.bootstrap_servers})
+    for future in admin.delete_records([TopicPartition(source, 0, 15)]).values():
+        future.result(10)
+    _, failures = runner.start(Copy(out))
+    wait_until(lambda: len(failures) == 1, "the loop to notice the loss")
+    assert isinstance(failures[0], OffsetLostError)
+    assert len(read_committed(config, out)) == 10
+
+
+def test_a_full_producer_queue_waits_instead_of_dropping(
+    config: KafkaConfig, topics: tuple[str, str], runner: Runner
+) -> None:
+    source, out = topics
+    produce(config, source, [(0, b"1")])
+
+    class Burst(Copy):
+        def process(self, message: InputMessage) -> Sequence[OutputMessage]:
+            # 100 MB from one input: more than the producer's queue of 64 MiB.
+            value = bytes(1_000_000)
+            return [OutputMessage(self.out, 0, None, value, [], message.timestamp_ms)] * 100
+
+    runner.start(Burst(out))
+    wait_until(lambda: len(read_committed(config, out)) >= 100, "all of the burst")
+    runner.stop_all()
+    assert len(read_committed(config, out)) == 100

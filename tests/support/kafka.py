@@ -1,0 +1,48 @@
+"""Topics, messages and reads for tests against a real broker."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit re-exports
+    AdminClient,
+    NewTopic,
+)
+
+from pipelines.config import KafkaConfig
+from pipelines.kafka.messages import InputMessage
+from pipelines.kafka.reading import read_to_end
+
+
+def create_topic(
+    kafka: KafkaConfig, name: str, partitions: int, configs: dict[str, str] | None = None
+) -> str:
+    """Creates a topic and returns its physical name."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    topic = kafka.topic(name)
+    wanted = NewTopic(topic, partitions, 1, config=configs or {})
+    for future in admin.create_topics([wanted]).values():
+        future.result(10)
+    return topic
+
+
+def produce(kafka: KafkaConfig, topic: str, values: Sequence[tuple[int, bytes]]) -> None:
+    """Writes (partition, value) messages, outside of any transaction."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "linger.ms": 5})
+    for partition, value in values:
+        producer.produce(topic, value, partition=partition)
+    assert producer.flush(20) == 0
+
+
+def read_committed(kafka: KafkaConfig, topic: str) -> list[InputMessage]:
+    """Reads all partitions from their beginning to their end, partition by partition."""
+    messages = read_to_end(kafka, [topic])
+    return sorted(messages, key=lambda message: (message.partition, message.offset))
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 40) -> None:
+    """Polls a condition; fails with `what` when it does not come true in time."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"waited {timeout_s} s in vain: {what}"
+        time.sleep(0.05)

@@ -1,0 +1,172 @@
+"""CAR files: what is read, and what is refused for which reason."""
+
+from typing import Any
+
+import pytest
+from support.oracle import cid_of, dag_cbor, link
+from support.repo import refusal
+from support.wire import car_header, car_section, varint
+
+from pipelines.atproto import car
+from pipelines.atproto.cid import RAW_PREFIX
+from pipelines.atproto.errors import Reason
+
+_BLOCKS = [dag_cbor({"n": n, "filler": "x" * size}) for n, size in enumerate((0, 40, 100, 20_000))]
+_ROOT = cid_of(_BLOCKS[0])
+_SECTIONS = [car_section(cid_of(block), block) for block in _BLOCKS]
+_HEADER = car_header([_ROOT])
+
+
+def _reason(data: bytes) -> Reason:
+    return refusal(lambda: car.read_car(data)).reason
+
+
+def _header_of(value: Any) -> bytes:
+    raw = value if isinstance(value, bytes) else dag_cbor(value)
+    return varint(len(raw)) + raw
+
+
+def test_every_block_is_found_under_its_cid() -> None:
+    """Spec: C-01, with lengths of one, two and three bytes."""
+    read = car.read_car(_HEADER + b"".join(_SECTIONS))
+    assert read.roots == (_ROOT,)
+    assert read.blocks == {cid_of(block): block for block in _BLOCKS}
+
+
+def test_order_and_repetition_do_not_matter() -> None:
+    """Spec: C-06, C-07."""
+    forward = car.read_car(_HEADER + b"".join(_SECTIONS))
+    backward = car.read_car(_HEADER + b"".join(reversed(_SECTIONS * 2)))
+    assert backward == forward
+
+
+def test_a_file_may_have_no_block() -> None:
+    assert car.read_car(_HEADER) == ((_ROOT,), {})
+
+
+def test_blobs_are_blocks_too() -> None:
+    """Spec: C-08."""
+    cid = RAW_PREFIX + cid_of(b"a blob")[4:]
+    assert car.read_car(_HEADER + car_section(cid, b"a blob")).blocks == {cid: b"a blob"}
+
+
+def test_an_empty_block_is_a_block() -> None:
+    assert car.read_car(_HEADER + car_section(cid_of(b""), b"")).blocks == {cid_of(b""): b""}
+
+
+def test_further_roots_are_passed_on() -> None:
+    """Spec: C-03."""
+    assert car.read_car(car_header([_ROOT, cid_of(b"")])).roots == (_ROOT, cid_of(b""))
+
+
+def test_the_header_of_the_draft_is_taken() -> None:
+    """Spec: C-02: the draft says `root`, everything deployed `roots`."""
+    assert car.read_car(_header_of({"root": [link(_ROOT)], "version": 1})).roots == (_ROOT,)
+
+
+def test_every_truncation_is_refused_unless_it_lies_between_blocks() -> None:
+    """Spec: C-09: a short read is never taken for the end."""
+    data = _HEADER + b"".join(_SECTIONS[:3])
+    ends = {len(_HEADER) + sum(map(len, _SECTIONS[:count])) for count in range(4)}
+    for length in range(len(data)):
+        if length in ends:
+            assert len(car.read_car(data[:length]).blocks) < 3
+        else:
+            assert _reason(data[:length]) is Reason.CAR_TRUNCATED
+
+
+def test_every_flipped_bit_of_a_block_is_noticed() -> None:
+    """Spec: A-45."""
+    section = _SECTIONS[1]
+    for bit in range(8 * (len(section) - len(_BLOCKS[1])), 8 * len(section)):
+        damaged = bytearray(section)
+        damaged[bit // 8] ^= 1 << bit % 8
+        assert _reason(_HEADER + damaged) is Reason.CID_HASH_MISMATCH
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param([link(_ROOT)], id="not a map"),
+        pytest.param({"roots": [link(_ROOT)]}, id="no version"),
+        pytest.param({"roots": [link(_ROOT)], "version": 2}, id="version 2"),
+        pytest.param({"roots": [link(_ROOT)], "version": True}, id="version true"),
+        pytest.param({"roots": [link(_ROOT)], "version": "1"}, id="version as text"),
+        pytest.param({"version": 1}, id="no roots"),
+        pytest.param({"roots": [], "version": 1}, id="empty roots"),
+        pytest.param({"roots": link(_ROOT), "version": 1}, id="root not in a list"),
+        pytest.param({"roots": [_ROOT], "version": 1}, id="root as byte string"),
+        pytest.param({"roots": [None], "version": 1}, id="root null"),
+        pytest.param({"roots": [link(RAW_PREFIX + _ROOT[4:])], "version": 1}, id="root of a blob"),
+        pytest.param({"roots": [link(_ROOT)], "version": 1, "pad": "x" * 4096}, id="too long"),
+        pytest.param(dag_cbor({"roots": [link(_ROOT)], "version": 1}) + b"\x00", id="two items"),
+        pytest.param(b"\xff", id="not CBOR"),
+    ],
+)
+def test_a_bad_header_is_refused(header: Any) -> None:
+    """Spec: C-02, C-04."""
+    assert _reason(_header_of(header) + _SECTIONS[0]) is Reason.CAR_HEADER
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        pytest.param(b"\x00", id="length 0"),
+        pytest.param(b"\x00" + _SECTIONS[0], id="length 0 before a block"),
+        pytest.param(varint(35) + _ROOT[:35], id="shorter than a CID"),
+        pytest.param(varint(1) + _SECTIONS[0], id="shorter than a CID, with a block after it"),
+        pytest.param(b"\xac\x00" + _SECTIONS[0][1:], id="padded to two bytes"),
+        pytest.param(b"\xac\x80\x00" + _SECTIONS[0][1:], id="padded to three bytes"),
+        pytest.param(b"\xff" * 9 + b"\x01", id="more than 63 bits"),
+    ],
+)
+def test_a_bad_length_is_refused(section: bytes) -> None:
+    """Spec: C-05."""
+    assert _reason(_HEADER + section) is Reason.CAR_SECTION
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\xff", id="inside the header's length"),
+        pytest.param(_HEADER[:1], id="before the header"),
+        pytest.param(_HEADER + b"\xff\xff", id="inside a block's length"),
+        pytest.param(_HEADER + b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f", id="block of 2^63 - 1"),
+        pytest.param(_HEADER + b"\x24", id="before a CID"),
+    ],
+)
+def test_an_end_inside_something_is_refused(start: bytes) -> None:
+    """Spec: C-09, A-14."""
+    assert _reason(start) is Reason.CAR_TRUNCATED
+
+
+def test_a_header_without_length_is_refused() -> None:
+    assert _reason(b"\x00") is Reason.CAR_SECTION
+
+
+def test_a_header_may_not_claim_more_than_it_can_need() -> None:
+    assert _reason(varint(car.MAX_HEADER_BYTES + 1)) is Reason.CAR_HEADER
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        pytest.param("12201220", id="version 0"),
+        pytest.param("01701220", id="codec dag-pb"),
+        pytest.param("01711e20", id="hash BLAKE3"),
+        pytest.param("0171121f", id="short hash"),
+        pytest.param("02711220", id="version 2"),
+        pytest.param("01f10112", id="long codec"),
+    ],
+)
+def test_a_cid_that_cannot_be_checked_is_refused(prefix: str) -> None:
+    """Spec: A-40, A-46."""
+    cid = bytes.fromhex(prefix) + _ROOT[4:]
+    assert _reason(_HEADER + car_section(cid, _BLOCKS[0])) is Reason.CID_UNSUPPORTED
+
+
+def test_a_block_under_anothers_cid_is_refused() -> None:
+    """Spec: A-45."""
+    section = car_section(cid_of(_BLOCKS[1]), _BLOCKS[2])
+    assert _reason(_HEADER + section) is Reason.CID_HASH_MISMATCH
