@@ -97,8 +97,8 @@ def load_config_file(path: Path | None) -> dict[str, Any]:
         path: the file, or None for `standpipe.toml` in the working directory, if it exists.
 
     Returns:
-        The tables of the file: top-level keys are options of every command, `[kafka]` holds
-        librdkafka settings, `[<command>]` the options of one command.
+        The tables of the file: top-level keys are options of every command, `[librdkafka]`
+        holds settings of the client library, `[<command>]` the options of one command.
 
     Raises:
         ConfigError: the file cannot be read or is not TOML.

@@ -46,7 +46,8 @@ class ConfigError(Exception):
 class FencedError(Exception):
     """The transactional producer cannot go on; only a new one with the same id can.
 
-    Another process took over its slot, or a transaction timed out on the broker.
+    Another process took over its slot, a transaction timed out on the broker, or a call into the
+    client library hangs.
     """
 
 

@@ -16,8 +16,8 @@ from pipelines.atproto import cbor
 from pipelines.atproto.errors import DagCborError, Reason
 
 # Levels of the JSON form, of which the record is the first. Deeper than any lexicon, and well
-# inside what JSON readers take (orjson writes 254); the data validation guide recommends 32.
-# spec: A-31
+# inside what JSON readers take (orjson writes 254). The data validation guide recommends 32.
+# A bound of ours. spec: A-31
 MAX_DEPTH = 128
 # JSON escapes can grow a record of 1 MiB to 6 MiB; a message has to stay below Kafka's limit.
 MAX_JSON_BYTES = 2 * 1024 * 1024

@@ -241,7 +241,7 @@ class PartialTree:
             node.set_child(index, None)
 
     def root_cid(self) -> bytes:
-        """Returns the CID of the root as the tree is now."""
+        """Returns the CID of the root; the last thing to ask of a tree, which is encoded by it."""
         root = self._root
         # A root without entries is not a root: its only child is. spec: B-27, G-14
         while isinstance(root, _Node) and not root.keys:

@@ -8,6 +8,7 @@ it does not need. Data goes to stdout, logs and progress to stderr. Exit codes: 
 import importlib
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,25 @@ def _standpipe(ctx: click.Context, config_path: Path | None, *, verbose: bool) -
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     logs.configure(level=logging.DEBUG if verbose else logging.INFO)
     settings = load_config_file(config_path)
-    shared = {key: value for key, value in settings.items() if not isinstance(value, dict)}
-    # click looks an option up in its own command's table: shared values go into each.
-    ctx.default_map = {name: shared | settings.get(name, {}) for name in _COMMANDS}
-    ctx.obj = settings.get("kafka", {})
+    ctx.obj = settings.get("librdkafka", {})
+    name = ctx.invoked_subcommand
+    assert isinstance(ctx.command, click.Group)
+    if name is not None and (command := ctx.command.get_command(ctx, name)) is not None:
+        ctx.default_map = {name: _defaults(command, settings, settings.get(name, {}))}
+
+
+def _defaults(
+    command: click.Command, settings: Mapping[str, Any], own: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the settings of one command as click looks them up: shared ones, then its own."""
+    values: dict[str, Any] = {}
+    for table in (settings, own):
+        for key, value in table.items():
+            if not isinstance(value, dict):
+                values[key.replace("-", "_")] = value
+    if isinstance(command, click.Group):
+        values.update({name: dict(values) for name in command.commands})
+    return values
 
 
 def main(arguments: list[str] | None = None) -> None:

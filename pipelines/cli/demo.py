@@ -37,6 +37,7 @@ BROKER_PORT = 29092
 CONTROLLER_PORT = 29093
 WORKERS_COUNT = 2
 DEADLINE_S = 120.0
+SAMPLE_COLLECTION = "app.bsky.feed.post"
 _POLL_S = 0.5
 
 Frame = tuple[int, int]  # partition and offset in `frames`
@@ -193,8 +194,9 @@ def _read(kafka: KafkaConfig) -> _Outcome:
             frame = (int(headers["q.partition"]), int(headers["q.offset"]))
             outcome.quarantined[frame] = headers["q.reason"].decode()
         else:
-            outcome.records[dict(message.headers)["collection"].decode()] += 1
-            if outcome.sample is None or b"app.bsky.feed.post" in value:
+            collection = dict(message.headers)["collection"].decode()
+            outcome.records[collection] += 1
+            if collection == SAMPLE_COLLECTION:
                 outcome.sample = json.loads(value)
     return outcome
 

@@ -24,8 +24,21 @@ TRANSACTION_TIMEOUT_MS = 10_000
 SESSION_TIMEOUT_MS = 10_000
 
 _log = logs.get_logger("kafka")
+
+
+class _LessNoise(logging.Filter):
+    """Keeps back a line for each failed attempt to connect, ten a second while a broker is away.
+
+    `_report_error` says so once.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("FAIL ")
+
+
 # librdkafka's own lines go where ours go; it writes to stderr otherwise.
 _librdkafka_log = logging.getLogger("standpipe.librdkafka")
+_librdkafka_log.addFilter(_LessNoise())
 
 
 def create_producer(kafka: KafkaConfig, transactional_id: str) -> Producer:

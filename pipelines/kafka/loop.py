@@ -35,12 +35,11 @@ from pipelines import logs
 from pipelines.config import KafkaConfig
 from pipelines.errors import FencedError, OffsetLostError, TransientError
 from pipelines.kafka.clients import create_group_consumer
-from pipelines.kafka.messages import InputMessage, OutputMessage
+from pipelines.kafka.messages import InputMessage, OutputMessage, Position
 from pipelines.kafka.reading import input_message
 from pipelines.kafka.transaction import (
     CALL_TIMEOUT_S,
     GroupMovedOnError,
-    Position,
     Transaction,
     TransactionalProducer,
 )

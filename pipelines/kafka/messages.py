@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 Headers = list[tuple[str, bytes]]
+Position = tuple[str, int]  # physical topic and partition
 
 
 class InputMessage(NamedTuple):

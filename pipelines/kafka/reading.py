@@ -1,31 +1,43 @@
 """Reading a topic from its beginning to its end, once.
 
-The end is what was readable when the reading began: librdkafka's positions do not pass the
-markers that end a transaction, so a partition is done at the end-of-partition event whose offset
-has reached that end, and never by comparing positions.
+The end is noted before the reading begins. librdkafka's positions do not pass the markers that
+end a transaction, so comparing positions with it is not enough: a partition is done at a message
+that is its last, or at an end-of-partition event whose offset has reached the end. The event
+alone would not do either, since a topic that others write to all the time may never report one.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError
 from pipelines.kafka.clients import create_reader
-from pipelines.kafka.messages import InputMessage
+from pipelines.kafka.messages import InputMessage, Position
 
 # Without any message or end for so long, the broker is away.
 PROGRESS_TIMEOUT_S = 30.0
 _POLL_TIMEOUT_S = 0.5
 
 
-def read_to_end(kafka: KafkaConfig, topics: Sequence[str]) -> Iterator[InputMessage]:
+def read_to_end(
+    kafka: KafkaConfig, topics: Sequence[str], ends: Mapping[Position, int] | None = None
+) -> Iterator[InputMessage]:
     """Yields every committed message that topics hold now.
 
     Args:
         kafka: the cluster.
         topics: physical names.
+        ends: for each partition the offset after the last message wanted; by default what is
+            readable now, which an open transaction keeps from growing.
 
     Yields:
         Messages, in order within each partition.
@@ -35,15 +47,12 @@ def read_to_end(kafka: KafkaConfig, topics: Sequence[str]) -> Iterator[InputMess
     """
     consumer = create_reader(kafka)
     try:
-        ends = {
-            (topic, partition): end
-            for topic in topics
-            for partition in _partitions(consumer, topic)
-            if (end := _end(consumer, topic, partition)) > 0
-        }
-        consumer.assign([TopicPartition(topic, partition, 0) for topic, partition in ends])
+        if ends is None:
+            ends = _readable_ends(consumer, topics)
+        pending = {where: end for where, end in ends.items() if end > 0}
+        consumer.assign([TopicPartition(*where, OFFSET_BEGINNING) for where in pending])
         deadline_s = time.monotonic() + PROGRESS_TIMEOUT_S
-        while ends:
+        while pending:
             polled = consumer.poll(_POLL_TIMEOUT_S)
             if polled is None:
                 if time.monotonic() > deadline_s:
@@ -51,12 +60,18 @@ def read_to_end(kafka: KafkaConfig, topics: Sequence[str]) -> Iterator[InputMess
                 continue
             deadline_s = time.monotonic() + PROGRESS_TIMEOUT_S
             error = polled.error()
+            where = (polled.topic() or "", polled.partition() or 0)
+            end = pending.get(where)
             if error is None:
-                yield input_message(polled)
+                if end is not None:
+                    message = input_message(polled)
+                    if message.offset < end:
+                        yield message
+                    if message.offset + 1 >= end:
+                        del pending[where]
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
-                where = (polled.topic() or "", polled.partition() or 0)
-                if (polled.offset() or 0) >= ends.get(where, 0):
-                    ends.pop(where, None)
+                if end is not None and (polled.offset() or 0) >= end:
+                    del pending[where]
             elif not error.retriable():
                 raise KafkaException(error)
     finally:
@@ -86,15 +101,16 @@ def _as_bytes(value: str | bytes | None) -> bytes | None:
     return value.encode() if isinstance(value, str) else value
 
 
-def _partitions(consumer: Consumer, topic: str) -> list[int]:
+def _readable_ends(consumer: Consumer, topics: Sequence[str]) -> dict[Position, int]:
+    """Returns where `read_committed` readers come to an end now."""
+    ends = {}
     try:
-        metadata = consumer.list_topics(topic, timeout=PROGRESS_TIMEOUT_S).topics[topic]
+        for topic in topics:
+            metadata = consumer.list_topics(topic, timeout=PROGRESS_TIMEOUT_S).topics[topic]
+            for partition in metadata.partitions:
+                where = TopicPartition(topic, partition)
+                low, high = consumer.get_watermark_offsets(where, timeout=PROGRESS_TIMEOUT_S)
+                ends[topic, partition] = high if high > low else 0
     except KafkaException as failure:
         raise BrokerUnavailableError(f"no answer about {topic}: {failure.args[0].str()}") from None
-    return sorted(metadata.partitions)
-
-
-def _end(consumer: Consumer, topic: str, partition: int) -> int:
-    where = TopicPartition(topic, partition)
-    low, high = consumer.get_watermark_offsets(where, timeout=PROGRESS_TIMEOUT_S)
-    return high if high > low else 0
+    return ends

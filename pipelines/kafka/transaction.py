@@ -11,6 +11,7 @@ A consumer group that moved on is a fourth, for the loop: its batch belongs to s
 Source: KIP-98, KIP-447; librdkafka "Transactional producer API".
 """
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -20,11 +21,13 @@ from pipelines import logs
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError, FencedError
 from pipelines.kafka.clients import create_producer
-from pipelines.kafka.messages import OutputMessage
+from pipelines.kafka.messages import OutputMessage, Position
 
 # Every call on the broker returns within this time, so that a stop is never waited for longer.
 CALL_TIMEOUT_S = 5.0
 INIT_TIMEOUT_S = 30.0
+# A call that is not back by then will not come back at all.
+HUNG_CALL_S = 3 * CALL_TIMEOUT_S
 
 _GROUP_MOVED_ON = frozenset(
     {
@@ -35,10 +38,12 @@ _GROUP_MOVED_ON = frozenset(
     }
 )
 
+_FATAL = KafkaError._FATAL  # noqa: SLF001 - librdkafka's own codes begin with _
+# What `produce` answers once a delivery has failed and the transaction can only be aborted.
+_STATE = KafkaError._STATE  # noqa: SLF001 - as above
+
 _log = logs.get_logger("kafka")
 _Result = TypeVar("_Result")
-
-Position = tuple[str, int]  # (physical topic, partition)
 
 
 class GroupMovedOnError(Exception):
@@ -95,11 +100,16 @@ class Transaction:
         Args:
             next_offsets: for each partition, the offset after the last message that is done.
             group_metadata: fresh from the consumer: it is what fences a zombie member.
+
+        Raises:
+            FencedError: the client library does not come back from the call.
         """
         positions = [TopicPartition(*where, offset) for where, offset in next_offsets.items()]
         _retry(
-            lambda: self._producer.send_offsets_to_transaction(
-                positions, group_metadata, CALL_TIMEOUT_S
+            lambda: _returning(
+                lambda: self._producer.send_offsets_to_transaction(
+                    positions, group_metadata, CALL_TIMEOUT_S
+                )
             ),
             self._should_stop,
         )
@@ -171,15 +181,15 @@ class TransactionalProducer:
                 )
             except KafkaException as failure:
                 error = failure.args[0]
-                if error.fatal():
+                if _is_fatal(error):
                     raise FencedError(error.str()) from None
                 _log.warning("transaction_aborted", id=self._id, detail=error.str())
                 self._abort()
                 if error.code() in _GROUP_MOVED_ON:
                     raise GroupMovedOnError(error.str()) from None
-                if not error.txn_requires_abort():
+                if not error.txn_requires_abort() and error.code() != _STATE:
                     raise
-            except BrokerUnavailableError:
+            except (BrokerUnavailableError, FencedError):
                 raise
             except BaseException:
                 # Our own bug, or Ctrl-C inside the body: nothing half-done may stay open.
@@ -192,9 +202,14 @@ class TransactionalProducer:
         try:
             _retry(lambda: self._producer.abort_transaction(CALL_TIMEOUT_S), self._should_stop)
         except KafkaException as failure:
-            if failure.args[0].fatal():
+            if _is_fatal(failure.args[0]):
                 raise FencedError(failure.args[0].str()) from None
             raise
+
+
+def _is_fatal(error: KafkaError) -> bool:
+    # `produce` tells by its code alone that the producer has failed before.
+    return error.fatal() or error.code() == _FATAL
 
 
 def _retry(call: Callable[[], _Result], should_stop: Callable[[], bool]) -> _Result:
@@ -208,6 +223,32 @@ def _retry(call: Callable[[], _Result], should_stop: Callable[[], bool]) -> _Res
             if should_stop():
                 raise _stopped_waiting() from None
             _log.warning("retrying", detail=failure.args[0].str())
+
+
+def _returning(call: Callable[[], None]) -> None:
+    """Makes a call that may never return, although it was given a time-out.
+
+    librdkafka 2.16 does not keep the time-out while its cached group coordinator is gone, and
+    after a restart of the broker may wait for ever (its issues 5456 and 5511). The call is given
+    up then, with its thread and its producer; a new producer of the same id ends what it began.
+    """
+    outcome: list[Exception | None] = []
+
+    def run() -> None:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - raised again below, in the caller's thread
+            outcome.append(error)
+        else:
+            outcome.append(None)
+
+    thread = threading.Thread(target=run, name="send-offsets", daemon=True)
+    thread.start()
+    thread.join(HUNG_CALL_S)
+    if not outcome:
+        raise FencedError(f"the group coordinator did not answer within {HUNG_CALL_S:.0f} s")
+    if outcome[0] is not None:
+        raise outcome[0]
 
 
 def _stopped_waiting() -> BrokerUnavailableError:

@@ -10,7 +10,7 @@ to B-43.
 import itertools
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -99,6 +99,7 @@ def encode_node(node: Node) -> bytes:
     return dag_cbor({"e": entries, "l": None if left is None else link(left)})
 
 
+@lru_cache(maxsize=10_000)
 def decode_node(block: bytes) -> Node:
     value = cbor2.loads(block)
     node = Node([], [], [_cid(value["l"])])
@@ -133,14 +134,13 @@ def read(blocks: Mapping[bytes, bytes], root: bytes) -> dict[str, bytes]:
     return records
 
 
-def covering_nodes(records: Mapping[str, bytes], paths: Iterable[str]) -> dict[bytes, bytes]:
+def covering_nodes(tree: Tree, paths: Iterable[str]) -> dict[bytes, bytes]:
     """Returns what a commit message has to bring for operations on some paths.
 
     The nodes on the way to each path (or to where it would be) and to the keys beside it, in the
     tree after the operations. spec: G-21
     """
-    tree = build(records)
-    keys = sorted(path.encode() for path in records)
+    keys = sorted(path.encode() for path in read(tree.nodes, tree.root))
     needed: set[bytes] = set()
     for path in paths:
         key = path.encode()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -14,10 +14,12 @@ from support.oracle import Tree, build, cid_of, dag_cbor, link
 
 from pipelines.atproto import mst
 from pipelines.atproto.commit import OpenedCommit, open_commit
-from pipelines.atproto.errors import ProtocolError
+from pipelines.atproto.errors import ProtocolError, Reason
 from pipelines.atproto.frames import Action, CommitMessage, Op, SyncMessage, parse_frame
 from pipelines.atproto.keys import Curve, VerifyingKey
 from pipelines.atproto.syntax import Did, Nsid, RecordKey
+
+T = TypeVar("T")
 
 DID = Did("did:plc:ewvi7nxzyoun6zhxrhs64oiz")
 OTHER_DID = Did("did:plc:z72i7hdynmk6r22z27h6tvur")
@@ -212,12 +214,12 @@ class Repo:
         self.records: dict[str, bytes] = {}
         self._step_count = 0
 
-    def apply(self, changes: Mapping[str, Any], **commit_changes: Any) -> Step:
+    def apply(self, changes: Mapping[str, Any], rev: str | None = None) -> Step:
         """Makes the next commit.
 
         Args:
             changes: path → record value; None deletes.
-            **commit_changes: fields of the commit object that shall be otherwise.
+            rev: its revision, if it shall not be a second after the one before.
         """
         before = dict(self.records)
         blocks: dict[bytes, bytes] = {}
@@ -229,8 +231,7 @@ class Repo:
                 blocks[cid_of(block)] = block
                 self.records[path] = cid_of(block)
         after = build(self.records)
-        rev = wire.rev(self._step_count)
-        fields = commit_fields(after.root, rev=rev, **commit_changes)
+        rev = rev or wire.rev(self._step_count)
         step = Step(
             signer=self.signer,
             rev=rev,
@@ -239,7 +240,7 @@ class Repo:
             after=after,
             ops=make_ops(before, self.records),
             records=blocks,
-            commit=sign_commit(fields, self.signer),
+            commit=sign_commit(commit_fields(after.root, rev=rev), self.signer),
         )
         self._step_count += 1
         return step
@@ -305,3 +306,16 @@ def refusal(call: Callable[[], object]) -> ProtocolError:
     except ProtocolError as error:
         return error
     raise AssertionError(f"accepted: {outcome!r:.200}")
+
+
+def outcome(call: Callable[[], T], family: type[ProtocolError] = ProtocolError) -> T | Reason:
+    """Returns what a call returns, or the reason of the error it raises.
+
+    Args:
+        call: what to try.
+        family: the errors that are expected; any other one comes through.
+    """
+    try:
+        return call()
+    except family as error:
+        return error.reason

@@ -1,6 +1,5 @@
 """Where each field of a frame lies, in bytes: so that a test can say what it has damaged."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -65,13 +64,30 @@ def _head(raw: bytes, start: int) -> tuple[int, int, int]:
     return major, int.from_bytes(raw[start + 1 : start + 1 + size]), start + 1 + size
 
 
-def field_at(spans: list[Span], offset: int) -> str:
-    """Returns the field in which a byte lies."""
-    return next(span.field for span in spans if span.start <= offset < span.end)
+def block_spans(frame: bytes) -> list[Span]:
+    """Returns the sections of the CAR in a frame's `blocks`; the first is its header."""
+    (blocks,) = [span for span in frame_spans(frame) if span.field == "blocks"]
+    _, _, position = _head(frame, blocks.start)
+    spans: list[Span] = []
+    while position < blocks.end:
+        length, start = _varint(frame, position)
+        spans.append(Span(f"section {len(spans)}", position, start + length))
+        position = start + length
+    assert position == blocks.end
+    return spans
 
 
-def offsets(frame: bytes) -> Iterator[tuple[int, str]]:
-    """Yields every offset of a frame with its field."""
-    for span in frame_spans(frame):
-        for offset in range(span.start, span.end):
-            yield offset, span.field
+def cid_offset(frame: bytes, section: Span) -> int:
+    """Returns where the CID of a section starts."""
+    return _varint(frame, section.start)[1]
+
+
+def _varint(raw: bytes, start: int) -> tuple[int, int]:
+    """Returns value and the offset after it."""
+    value, shift = 0, 0
+    for position in range(start, start + 9):
+        value |= (raw[position] & 0x7F) << shift
+        shift += 7
+        if raw[position] < 0x80:
+            return value, position + 1
+    raise AssertionError("a length of more than 63 bits")

@@ -342,7 +342,6 @@ def test_an_envelope_is_what_routing_needs() -> None:
         {"seq": "HERE"},
         {"ops": [_CREATE | {"action": "HERE"}]},
         {"rev": "HERE"},
-        {"blocks": "HERE"},
     ],
     ids=lambda changes: next(iter(changes)),
 )

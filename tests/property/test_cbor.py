@@ -1,0 +1,124 @@
+"""Codecs on any input: an item is its one canonical encoding, or it is refused."""
+
+import cbor2
+import cbrrr
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+from property import strategies
+from support.oracle import dag_cbor
+from support.repo import outcome
+
+from pipelines.atproto import atjson, cbor
+from pipelines.atproto.cid import cid_of, encode_cid, parse_cid
+from pipelines.atproto.errors import CidError, DagCborError, Reason
+
+_ANY_BYTES = st.one_of(
+    st.binary(max_size=200),
+    strategies.records.map(dag_cbor).flatmap(strategies.damaged),
+    st.just(dag_cbor({"a": [1, b"", None, {"b": "é"}]})).flatmap(strategies.damaged),
+)
+_RECORD_REASONS = {
+    Reason.CBOR_INVALID,
+    Reason.CBOR_DATA_MODEL,
+    Reason.CBOR_DEPTH,
+    Reason.JSON_AMBIGUOUS,
+}
+
+
+@given(raw=_ANY_BYTES)
+def test_any_bytes_are_one_canonical_item_or_refused(raw: bytes) -> None:
+    """Spec: A-01, A-13."""
+    value = outcome(lambda: cbor.decode(raw), DagCborError)
+    assert isinstance(value, Reason) or cbor.encode(value) == raw
+
+
+@given(raw=_ANY_BYTES)
+def test_any_bytes_are_canonical_items_or_refused(raw: bytes) -> None:
+    """Spec: F-10."""
+    items = outcome(lambda: cbor.decode_sequence(raw), DagCborError)
+    assert isinstance(items, Reason) or b"".join(map(cbor.encode, items)) == raw
+
+
+@given(raw=_ANY_BYTES)
+def test_any_bytes_decode_loosely_or_are_refused(raw: bytes) -> None:
+    """It takes everything that the strict form takes, as the same value."""
+    value = outcome(lambda: cbor.decode_loose(raw), DagCborError)
+    assert value is Reason.CBOR_INVALID or not isinstance(value, Reason)
+    strict = outcome(lambda: cbor.decode(raw), DagCborError)
+    assert isinstance(strict, Reason) or strict == value
+
+
+@given(record=strategies.records)
+def test_both_codecs_read_what_a_third_one_wrote(record: dict[str, object]) -> None:
+    """Spec: A-01: only a byte string that looks like a CID has to be told apart by its block."""
+    raw = dag_cbor(record)
+    assert cbrrr.encode_dag_cbor(cbrrr.decode_dag_cbor(raw)) == raw
+    value = outcome(lambda: cbor.decode(raw), DagCborError)
+    if isinstance(value, Reason):
+        assert value is Reason.CBOR_NOT_CANONICAL
+        assert _holds_bytes_like_a_cid(cbor2.loads(raw))
+    else:
+        assert cbor.encode(value) == raw
+
+
+@given(raw=_ANY_BYTES)
+def test_a_record_leads_back_from_its_json_to_its_cid_or_is_refused(raw: bytes) -> None:
+    """Spec: A-24."""
+    json = outcome(lambda: atjson.record_to_json(raw), DagCborError)
+    if isinstance(json, Reason):
+        assert json in _RECORD_REASONS
+    else:
+        back = cbrrr.encode_dag_cbor(orjson.loads(json), atjson_mode=True)
+        assert cid_of(back) == cid_of(raw)
+
+
+@given(record=strategies.records)
+def test_a_canonical_record_is_refused_for_its_reserved_keys_only(
+    record: dict[str, object],
+) -> None:
+    """Spec: A-24."""
+    raw = dag_cbor(record)
+    json = outcome(lambda: atjson.record_to_json(raw), DagCborError)
+    if isinstance(json, Reason):
+        assert json is Reason.JSON_AMBIGUOUS
+        assert b"$link" in raw or b"$bytes" in raw
+    else:
+        assert cbrrr.encode_dag_cbor(orjson.loads(json), atjson_mode=True) == raw
+
+
+@given(digest=st.binary(min_size=32, max_size=32), codec=st.sampled_from([0x71, 0x55]))
+def test_a_cid_comes_back_from_its_text(digest: bytes, codec: int) -> None:
+    """Spec: A-42."""
+    raw = bytes([1, codec, 0x12, 0x20]) + digest
+    text = encode_cid(raw)
+    assert len(text) == 59
+    assert parse_cid(text) == raw
+
+
+@given(
+    text=st.one_of(
+        st.text(),
+        st.text(alphabet="abcdefghijklmnopqrstuvwxyz234567", min_size=59, max_size=59).map(
+            lambda text: "bafyrei" + text[7:]
+        ),
+        st.text(min_size=58, max_size=58).map(lambda text: "b" + text),
+    )
+)
+def test_any_text_is_the_one_form_of_a_cid_or_refused(text: str) -> None:
+    """Spec: A-42."""
+    raw = outcome(lambda: parse_cid(text), CidError)
+    assert isinstance(raw, Reason) or encode_cid(raw) == text
+
+
+def _holds_bytes_like_a_cid(value: object) -> bool:
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, bytes) and item[:1] in {b"\x01", b"\x12"}:
+            return True
+        if isinstance(item, dict):
+            pending += item.values()
+        elif isinstance(item, list):
+            pending += item
+    return False

@@ -1,0 +1,88 @@
+"""The pipeline as a test runs it: the real commands as processes, over a simulated network."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipelines.config import KafkaConfig
+from pipelines.kafka.admin import apply, plan
+from pipelines.process import start_child
+from pipelines.sim.service import Addresses
+
+
+class Stage:
+    """One stage as a process that can be killed and started again."""
+
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        self.name = arguments[0]
+        self._arguments = arguments
+        self._log = log
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self.process: subprocess.Popen[bytes] = start_child(
+                self._arguments, stdout=log, stderr=log
+            )
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        """SIGKILL: no chance to clean up."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self) -> int:
+        """SIGTERM, as an operator stops it; returns the exit code."""
+        self.process.terminate()
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not stop:\n{self.log()}") from None
+
+
+class Pipeline:
+    """Starts stages against one cluster and one simulated network."""
+
+    def __init__(self, kafka: KafkaConfig, addresses: Addresses, folder: Path) -> None:
+        self.kafka = kafka
+        self._addresses = addresses
+        self._folder = folder
+        self.stages: list[Stage] = []
+
+    def start_bridge(self) -> Stage:
+        return self._start("bridge", "--relay", self._addresses.relay, "--cursor", "oldest")
+
+    def start_worker(self, slot: str) -> Stage:
+        urls = ["--plc-url", self._addresses.plc, "--did-web-url", self._addresses.did_web]
+        return self._start("explode", "--slot", slot, *urls)
+
+    def _start(self, *arguments: str) -> Stage:
+        cluster = ["--bootstrap-servers", self.kafka.bootstrap_servers]
+        prefix = ["--topic-prefix", self.kafka.topic_prefix]
+        log = self._folder / f"{len(self.stages)}-{arguments[0]}.log"
+        stage = Stage([*arguments, *cluster, *prefix], log)
+        self.stages.append(stage)
+        return stage
+
+
+@contextmanager
+def running_pipeline(
+    kafka: KafkaConfig, addresses: Addresses, folder: Path, partitions: int
+) -> Iterator[Pipeline]:
+    """Creates the topics; kills whatever still runs in the end."""
+    apply(plan(kafka, partitions))
+    pipeline = Pipeline(kafka, addresses, folder)
+    try:
+        yield pipeline
+    finally:
+        for stage in pipeline.stages:
+            if stage.is_running:
+                stage.kill()

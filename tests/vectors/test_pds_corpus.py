@@ -1,0 +1,183 @@
+"""2,379 frames of the reference PDS, of which we know exactly what is right and what is not."""
+
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import cbrrr
+import orjson
+import pytest
+from support import oracle
+from support.recordings import load_recording
+
+from pipelines.atproto.atjson import record_to_json
+from pipelines.atproto.car import read_car
+from pipelines.atproto.cid import cid_of
+from pipelines.atproto.commit import VerifiedCommit, parse_commit
+from pipelines.atproto.errors import DagCborError, Reason
+from pipelines.atproto.frames import Kind, parse_frame
+from pipelines.atproto.keys import VerifyingKey
+from pipelines.atproto.syntax import Did
+from pipelines.captures import read_frames
+from pipelines.identity.offline import OfflineKeys
+from pipelines.report import Chain, FrameReport, Outcome, report_frames
+from pipelines.verdict import Proven, judge_frame
+
+pytestmark = pytest.mark.shared
+
+# The ops of the commits contradict their trees (the same path twice in one request); the syncs
+# have another rev than their commits.
+_REFUSED = {
+    646: Reason.FRAME_OP,
+    651: Reason.FRAME_OP,
+    656: Reason.FRAME_OP,
+    660: Reason.COMMIT_PATH_TWICE,
+    1576: Reason.COMMIT_REV_MISMATCH,
+    1579: Reason.COMMIT_REV_MISMATCH,
+    1582: Reason.COMMIT_REV_MISMATCH,
+}
+# importRepo over an active account emits nothing.
+_BROKEN = {1233}
+# Records without a faithful JSON form: frame, path, reason.
+_ODD_RECORDS = {
+    (404, "com.example.edge/3n2vrwhtxrf25", Reason.JSON_AMBIGUOUS),
+    (408, "com.example.edge/3n2vrwhxqux25", Reason.JSON_AMBIGUOUS),
+    (493, "com.example.edge/3n2vrwjbcxl25", Reason.CBOR_DEPTH),
+    (498, "com.example.edge/3n2vrwjdq4d25", Reason.CBOR_DEPTH),
+    (503, "com.example.edge/3n2vrwjgb6i25", Reason.CBOR_DEPTH),
+    (507, "com.example.edge/3n2vrwjjfra25", Reason.CBOR_DEPTH),
+    (512, "com.example.edge/3n2vrwjltvt25", Reason.CBOR_DEPTH),
+    (516, "com.example.edge/3n2vrwjpj3t25", Reason.CBOR_DEPTH),
+}
+
+
+class _CurrentKeysOnly:
+    """The keys at the end of the recording, without the history."""
+
+    def __init__(self, keys: OfflineKeys) -> None:
+        self._keys = keys
+
+    def current_key(self, did: Did) -> VerifyingKey:
+        return self._keys.current_key(did)
+
+    def refreshed_key(self, did: Did) -> None:
+        self._keys.refreshed_key(did)
+
+    def key_at(self, did: Did, time_us: int) -> None:
+        assert time_us > 0, did
+
+
+@pytest.fixture(scope="module")
+def folder(shared_data: Path) -> Path:
+    return shared_data / "pds-corpus"
+
+
+@cache
+def _report(folder: Path) -> list[FrameReport]:
+    recording = load_recording(folder)
+    return list(report_frames(recording.frames, recording.keys))
+
+
+def test_exactly_the_contradictory_frames_are_refused(folder: Path) -> None:
+    """Spec: G-07, G-10, G-12, G-30."""
+    refused = {line.n: line.reason for line in _report(folder) if line.verdict == "refused"}
+    assert refused == _REFUSED
+
+
+def test_everything_else_is_verified_or_has_nothing_to_verify(folder: Path) -> None:
+    counts = Counter((line.kind, line.verdict) for line in _report(folder))
+    assert counts == {
+        (Kind.COMMIT, Outcome.VERIFIED): 2234,
+        (Kind.COMMIT, Outcome.REFUSED): 4,
+        (Kind.SYNC, Outcome.VERIFIED): 42,
+        (Kind.SYNC, Outcome.REFUSED): 3,
+        (Kind.IDENTITY, Outcome.SKIPPED): 48,
+        (Kind.ACCOUNT, Outcome.SKIPPED): 48,
+    }
+
+
+def test_the_chain_is_broken_in_one_place(folder: Path) -> None:
+    """Spec: G-16."""
+    assert {line.n for line in _report(folder) if line.chain is Chain.BROKEN} == _BROKEN
+
+
+def test_every_repository_starts_one_chain(folder: Path) -> None:
+    firsts = [line.did for line in _report(folder) if line.chain is Chain.FIRST]
+    assert len(firsts) == len(set(firsts)) == 35
+
+
+def test_without_the_history_of_keys_earlier_commits_fail(folder: Path) -> None:
+    """The negative control: 23 commits and 8 syncs were signed by a key that is no longer current.
+
+    Nine more belong to an account whose DID was given up since: it has no current key at all.
+    """
+    recording = load_recording(folder)
+    lines = report_frames(recording.frames, _CurrentKeysOnly(recording.keys))
+    counts = Counter((line.kind, line.reason) for line in lines if line.verdict == "refused")
+    contradictory = {Reason.FRAME_OP, Reason.COMMIT_PATH_TWICE, Reason.COMMIT_REV_MISMATCH}
+    assert {key: count for key, count in counts.items() if key[1] not in contradictory} == {
+        (Kind.COMMIT, Reason.SIGNATURE_INVALID): 23,
+        (Kind.SYNC, Reason.SIGNATURE_INVALID): 8,
+        (Kind.COMMIT, Reason.IDENTITY_DOCUMENT): 8,
+        (Kind.SYNC, Reason.IDENTITY_DOCUMENT): 1,
+    }
+
+
+def test_every_record_maps_back_to_its_cid_or_is_odd(folder: Path) -> None:
+    """Spec: A-24, A-31: odd records do not sink their commits."""
+    recording = load_recording(folder)
+    odd = set()
+    record_count = 0
+    for n, frame in enumerate(recording.frames):
+        verdict = judge_frame(frame, recording.keys, received_us=None)
+        if isinstance(verdict, Proven) and isinstance(verdict.verified, VerifiedCommit):
+            for op, record in verdict.verified.ops:
+                if record is not None:
+                    record_count += 1
+                    if (reason := _oddity(record, op.cid)) is not None:
+                        odd.add((n, op.path, reason))
+    assert record_count == 7134
+    assert odd == _ODD_RECORDS
+
+
+def test_the_final_repositories_are_whole_and_their_records_map_back(folder: Path) -> None:
+    """Spec: B-29, C-11: also shows that the oracle builds what a real host built."""
+    odd = set()
+    record_count = 0
+    for path in sorted(folder.glob("accounts/*/repo.car")):
+        roots, blocks = read_car(path.read_bytes())
+        data_cid = parse_commit(blocks[roots[0]]).data_cid
+        records = oracle.read(blocks, data_cid)
+        assert oracle.build(records).root == data_cid
+        record_count += len(records)
+        odd |= {(name, _oddity(blocks[cid], cid)) for name, cid in records.items()}
+    assert record_count == 5729
+    assert {pair for pair in odd if pair[1] is not None} == {
+        (path, reason) for _, path, reason in _ODD_RECORDS
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("info-outdated-cursor", Kind.INFO),
+        ("error-future-cursor", Kind.ERROR),
+        ("error-bad-cursor", Kind.ERROR),
+        ("error-consumer-too-slow", Kind.ERROR),
+    ],
+)
+def test_messages_about_the_connection_are_read(folder: Path, name: str, kind: Kind) -> None:
+    """Spec: F-14, F-24, F-25, F-27, F-44."""
+    frames = list(read_frames(folder / "extra" / f"{name}.bin"))
+    assert kind in {parse_frame(frame).kind for frame in frames}
+
+
+def _oddity(record: bytes, cid: bytes | None) -> Reason | None:
+    """Returns why a record has no JSON form; the form of any other is led back to its CID."""
+    try:
+        json = record_to_json(record)
+    except DagCborError as error:
+        return error.reason
+    back = cbrrr.encode_dag_cbor(orjson.loads(json), atjson_mode=True)
+    assert cid_of(back) == cid
+    return None
