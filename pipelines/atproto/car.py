@@ -72,13 +72,21 @@ def read_car(data: bytes) -> Car:
         body = position + CID_BYTES
         cid = data[position:body]
         block = data[body:end]
-        if cid[:4] != DAG_CBOR_PREFIX and cid[:4] != RAW_PREFIX:
-            raise CidError(Reason.CID_UNSUPPORTED, f"the block at {position} has CID {cid.hex()}")
-        if sha256(block).digest() != cid[4:]:
-            raise CidError(Reason.CID_HASH_MISMATCH, f"the block at {position} has another hash")
+        if cid != DAG_CBOR_PREFIX + sha256(block).digest():
+            _check_other_cid(cid, block, position)
         blocks[cid] = block
         position = end
     return Car(roots, blocks)
+
+
+def _check_other_cid(cid: bytes, block: bytes, position: int) -> None:
+    """Checks a block that is not an object with the right hash: perhaps a raw one."""
+    if len(cid) < CID_BYTES:
+        raise CarError(Reason.CAR_SECTION, f"the section at {position} is shorter than a CID")
+    if cid[:4] not in (DAG_CBOR_PREFIX, RAW_PREFIX):
+        raise CidError(Reason.CID_UNSUPPORTED, f"the block at {position} has CID {cid.hex()}")
+    if cid != RAW_PREFIX + sha256(block).digest():
+        raise CidError(Reason.CID_HASH_MISMATCH, f"the block at {position} has another hash")
 
 
 def _read_varint(data: bytes, position: int) -> tuple[int, int]:

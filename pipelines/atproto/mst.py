@@ -434,6 +434,11 @@ def _parse_node(block: bytes, cid: bytes) -> _Node:
         raise MstError(Reason.MST_TOO_LARGE, f"a node with {len(entries)} entries")
     if left is not None:
         _check_link(left)
+    return _Node(_parse_entries(entries), entries, left, cid)
+
+
+def _parse_entries(entries: list[Any]) -> list[bytes]:
+    """Checks the entries of a node and returns their whole keys."""
     keys = []
     previous = b""
     for entry in entries:
@@ -441,7 +446,7 @@ def _parse_node(block: bytes, cid: bytes) -> _Node:
             suffix, prefix_length = entry["k"], entry["p"]
             record_cid, child = entry["v"], entry["t"]
         except (TypeError, KeyError):
-            raise MstError(Reason.MST_NODE, "an entry without one of `k p t v`") from None
+            raise MstError(Reason.MST_NODE, "an entry without one of `k p v t`") from None
         # `type(...) is int` keeps out booleans, which are integers in Python.
         if type(prefix_length) is not int or type(suffix) is not bytes or len(entry) != 4:
             raise MstError(Reason.MST_NODE, "an entry with another field or type")
@@ -451,14 +456,20 @@ def _parse_node(block: bytes, cid: bytes) -> _Node:
             raise MstError(Reason.MST_PREFIX, "a prefix does not fit the previous key")
         if prefix_length < len(previous) and suffix[0] <= previous[prefix_length]:
             raise MstError(Reason.MST_KEY_ORDER, "keys not sorted, or sharing a longer prefix")
-        previous = previous[:prefix_length] + suffix
-        keys.append(previous)
-        _check_link(record_cid)
+        # In line, as there are forty entries in a commit.
+        if (
+            type(record_cid) is not bytes
+            or len(record_cid) != CID_BYTES
+            or record_cid[:4] != DAG_CBOR_PREFIX
+        ):
+            raise MstError(Reason.MST_NODE, "a value is not the CID of an object")
         if child is not None:
             _check_link(child)
+        previous = previous[:prefix_length] + suffix
+        keys.append(previous)
     if keys and max(map(len, keys)) > MAX_KEY_BYTES:
         raise MstError(Reason.MST_KEY, f"a key of more than {MAX_KEY_BYTES} bytes")
-    return _Node(keys, entries, left, cid)
+    return keys
 
 
 def _check_link(value: Any) -> None:

@@ -1,16 +1,25 @@
-"""Measurements through a real broker: what a transaction costs, and explode as a whole."""
+"""Through a real broker: what a transaction costs, and explode as a whole."""
 
+import os
 import statistics
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from confluent_kafka import Producer, TopicPartition
+import click
+from bench.hot_path import recording_folder
+from confluent_kafka import Consumer, Producer
+from conftest import free_port
+from support.kafka import create_topic
+from support.recordings import load_recording
 
 from pipelines.atproto.frames import parse_envelope
+from pipelines.atproto.keys import VerifyingKey
+from pipelines.atproto.syntax import Did
 from pipelines.config import KafkaConfig
 from pipelines.explode import service
 from pipelines.identity.offline import OfflineKeys
@@ -22,7 +31,6 @@ from pipelines.kafka.messages import OutputMessage
 from pipelines.kafka.partition import partition_for
 from pipelines.kafka.topics import registry
 from pipelines.kafka.transaction import Transaction, TransactionalProducer
-from support.kafka import create_topic
 
 PARTITIONS = 4
 TRANSACTIONS_COUNT = 40
@@ -30,16 +38,24 @@ TRANSACTIONS_COUNT = 40
 EXPLODE_FRAMES_COUNT = 15_000
 
 
+def run(_rounds: int) -> None:
+    """Prints both measurements; the broker is the one that BOOTSTRAP names, or one of our own."""
+    with _broker(os.environ.get("BOOTSTRAP")) as bootstrap:
+        measure_transactions(bootstrap)
+        click.echo()
+        recording = load_recording(recording_folder())
+        measure_explode(bootstrap, recording.frames, recording.keys)
+
+
 @contextmanager
-def broker(bootstrap: str | None, ports: tuple[int, int]) -> Iterator[str]:
-    """Yields the bootstrap servers of the named broker, or of one of our own."""
+def _broker(bootstrap: str | None) -> Iterator[str]:
     if bootstrap:
         yield bootstrap
         return
     with tempfile.TemporaryDirectory(prefix="standpipe-bench-") as folder:
-        local = LocalBroker(Path(folder), port=ports[0], controller_port=ports[1])
-        local.start()
+        local = LocalBroker(Path(folder), port=free_port(), controller_port=free_port())
         try:
+            local.start()
             yield local.bootstrap_servers
         finally:
             local.stop()
@@ -55,14 +71,13 @@ def measure_transactions(bootstrap: str) -> None:
         consumer.poll(0.2)
     producer = TransactionalProducer(kafka, kafka.transactional_id("bench", "0"), lambda: False)
     producer.start()
-    print("transaction with offsets, one message of 1 kB a partition")
+    click.echo("transaction with offsets, one message of 1 kB a partition")
     for touched in (1, 20, 100):
-        times_ms = [
-            _timed_ms(lambda n=n, t=touched: _transact(producer, consumer, source, target, t, n))
+        times_ms = sorted(
+            _timed_ms(partial(_transact, producer, consumer, source, target, touched, n))
             for n in range(TRANSACTIONS_COUNT)
-        ]
-        times_ms.sort()
-        print(
+        )
+        click.echo(
             f"  {touched:3} partitions  median {statistics.median(times_ms):6.1f} ms  "
             f"p90 {times_ms[int(0.9 * len(times_ms))]:6.1f} ms"
         )
@@ -71,7 +86,7 @@ def measure_transactions(bootstrap: str) -> None:
 
 def _transact(
     producer: TransactionalProducer,
-    consumer: object,
+    consumer: Consumer,
     source: str,
     target: str,
     touched: int,
@@ -80,20 +95,18 @@ def _transact(
     def body(transaction: Transaction) -> None:
         for partition in range(touched):
             transaction.produce(OutputMessage(target, partition, None, bytes(1000), [], 0))
-        metadata = consumer.consumer_group_metadata()  # type: ignore[attr-defined]
-        transaction.send_offsets({(source, 0): n + 1}, metadata)
+        transaction.send_offsets({(source, 0): n + 1}, consumer.consumer_group_metadata())
 
     producer.run(body)
 
 
-def measure_explode(bootstrap: str, frames: Sequence[bytes], identities: Path) -> None:
+def measure_explode(bootstrap: str, frames: Sequence[bytes], keys: OfflineKeys) -> None:
     """Prints the frames/s of one explode worker, from `frames` to its committed outputs."""
     kafka = KafkaConfig(bootstrap, f"bench-{uuid.uuid4().hex[:8]}")
     apply(plan(kafka, PARTITIONS))
     rounds = -(-EXPLODE_FRAMES_COUNT // len(frames))
     count = rounds * len(frames)
-    _publish(kafka, list(frames) * rounds)
-    keys = OfflineKeys.load(identities)
+    _publish(kafka, [*frames] * rounds)
     names = service.output_topics(kafka, registry())
 
     loop: TransactionalLoop | None = None
@@ -106,31 +119,35 @@ def measure_explode(bootstrap: str, frames: Sequence[bytes], identities: Path) -
         stage_name="explode",
         slot="bench",
         topics=[kafka.topic("frames")],
-        stage=service.ExplodeStage(_Prefetched(keys), names),
+        stage=service.ExplodeStage(_KeysAtHand(keys), names),
         should_stop=is_done,
     )
     cpu_s = time.process_time()
     elapsed_s = _timed_ms(loop.run) / 1000
     cpu_s = time.process_time() - cpu_s
     counts = loop.counts
-    print("explode through the broker, one worker, keys in memory")
-    print(
+    click.echo("explode through the broker, one worker, keys in memory")
+    click.echo(
         f"  {count / elapsed_s:8.0f} frames/s  {counts.inputs_count} frames, "
         f"{counts.transactions_count} transactions, {counts.outputs_count} messages, "
         f"{counts.output_bytes / 1e6:.0f} MB out; {cpu_s / count * 1e6:.0f} µs of CPU a frame"
     )
 
 
-class _Prefetched(OfflineKeys):
-    """Keys of a file, as the stage wants them: nothing to fetch, nothing to forget."""
+class _KeysAtHand:
+    """Keys as the stage wants them: nothing to fetch, nothing to forget."""
 
     def __init__(self, keys: OfflineKeys) -> None:
-        self.__dict__.update(keys.__dict__)
+        self.current_key = keys.current_key
+        self.key_at = keys.key_at
 
-    def prefetch(self, dids: Sequence[str]) -> None:
+    def refreshed_key(self, _did: Did) -> VerifyingKey | None:
+        return None
+
+    def prefetch(self, dids: Sequence[Did]) -> None:
         """All keys are here."""
 
-    def forget(self, did: str) -> None:
+    def forget(self, did: Did) -> None:
         """The file does not change."""
 
 
@@ -138,8 +155,7 @@ def _publish(kafka: KafkaConfig, frames: Sequence[bytes]) -> None:
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "linger.ms": 20})
     received_us = time.time_ns() // 1000
     for frame in frames:
-        envelope = parse_envelope(frame)
-        did = envelope.did or ""
+        did = parse_envelope(frame).did or ""
         while True:
             try:
                 producer.produce(

@@ -69,13 +69,14 @@ class _Keys:
 
 def run(rounds: int) -> None:
     """Measures and prints."""
-    folder = shared_folder() / "network-frames"
-    recording = load_recording(folder if folder.is_dir() else _CAPTURE)
+    folder = recording_folder()
+    recording = load_recording(folder)
     frames = _measurable(recording)
     keys = _Keys(recording, frames)
     size = sum(map(len, frames)) / len(frames)
-    where = folder.name if folder.is_dir() else "tests/data/capture"
-    click.echo(f"Hot path: {len(frames)} commits of {where}, {size:,.0f} bytes each on average")
+    click.echo(
+        f"Hot path: {len(frames)} commits of {folder.name}, {size:,.0f} bytes each on average"
+    )
     click.echo(f"{'':34}  µs min  median  commits/s  to parse only = 1")
     lines = _lines(keys)
     times_us = _measure(lines, frames, rounds)
@@ -86,6 +87,12 @@ def run(rounds: int) -> None:
             f"{line.name:34}  {best_us:6.1f}  {median(samples):6.1f}  "
             f"{1e6 / best_us:9,.0f}  {best_us / base_us:17.2f}"
         )
+
+
+def recording_folder() -> Path:
+    """Returns frames of the real network where they are there, else our own capture."""
+    folder = shared_folder() / "network-frames"
+    return folder if folder.is_dir() else _CAPTURE
 
 
 def _lines(keys: _Keys) -> tuple[_Line, ...]:
