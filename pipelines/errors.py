@@ -51,5 +51,9 @@ class FencedError(Exception):
     """
 
 
+class RefusedByBrokerError(Exception):
+    """The broker will never accept a message: its size, time or topic is wrong."""
+
+
 class OffsetLostError(Exception):
     """The broker no longer has the position from which we want to read on."""

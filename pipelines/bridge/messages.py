@@ -58,7 +58,7 @@ class Origin:
     generation: int
 
 
-class Position(NamedTuple):
+class StreamPosition(NamedTuple):
     """A place in the upstream's stream.
 
     Attributes:
@@ -89,8 +89,8 @@ class Batch:
     quarantined: Sequence[OutputMessage]
     cursor: OutputMessage | None
     lowest_seq: int | None
-    last_frame: Position | None
-    position: Position | None
+    last_frame: StreamPosition | None
+    position: StreamPosition | None
 
 
 class StoredCursor(NamedTuple):
@@ -118,19 +118,19 @@ def batch_of(entries: Sequence[Entry], origin: Origin, outputs: Outputs, updated
     frames: list[OutputMessage] = []
     quarantined: list[OutputMessage] = []
     lowest_seq: int | None = None
-    last_frame: Position | None = None
-    position: Position | None = None
+    last_frame: StreamPosition | None = None
+    position: StreamPosition | None = None
     for entry in entries:
         match entry:
             case Publish():
                 frames.append(_frame(entry, host, outputs))
-                position = last_frame = Position(entry.seq, entry.time, entry.received_us)
+                position = last_frame = StreamPosition(entry.seq, entry.time, entry.received_us)
                 lowest_seq = lowest_seq or entry.seq
             case Quarantine():
                 quarantined.append(_quarantined(entry, origin.host, outputs))
             case Skip():
                 if entry.seq is not None:
-                    position = Position(entry.seq, entry.time, entry.received_us)
+                    position = StreamPosition(entry.seq, entry.time, entry.received_us)
     cursor = None if position is None else _cursor(position, origin, outputs, updated_us)
     return Batch(frames, quarantined, cursor, lowest_seq, last_frame, position)
 
@@ -207,7 +207,7 @@ def _quarantined(entry: Quarantine, host: str, outputs: Outputs) -> OutputMessag
 
 
 def _cursor(
-    position: Position, origin: Origin, outputs: Outputs, updated_us: int
+    position: StreamPosition, origin: Origin, outputs: Outputs, updated_us: int
 ) -> OutputMessage:
     value = {
         "host": origin.host,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.bridge.messages import Position
+from pipelines.bridge.messages import StreamPosition
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Published:
     frames_bytes: int = 0
     quarantined_count: int = 0
     transactions_count: int = 0
-    position: Position | None = None
+    position: StreamPosition | None = None
 
 
 def summary(
@@ -81,7 +81,7 @@ def summary(
     }
 
 
-def _delay_s(position: Position) -> float | None:
+def _delay_s(position: StreamPosition) -> float | None:
     try:
         claimed = datetime.fromisoformat(position.time or "")
     except ValueError:

@@ -72,7 +72,7 @@ def run(
         return Bridge(kafka, relay, host, outputs, first_cursor, should_stop)
 
     try:
-        run_restarting(create, should_stop)  # type: ignore[arg-type]  # needs `run` alone
+        run_restarting(create, should_stop)
     except FencedError as error:
         raise FencedError(
             f"another bridge for {host} has taken over (topic prefix {kafka.topic_prefix}); only "

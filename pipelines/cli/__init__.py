@@ -17,8 +17,22 @@ import click
 from pipelines import logs
 from pipelines.captures import CaptureError
 from pipelines.config import ENVIRONMENT_PREFIX, load_config_file
-from pipelines.errors import ConfigError, FencedError, OffsetLostError, TransientError
+from pipelines.errors import (
+    ConfigError,
+    FencedError,
+    OffsetLostError,
+    RefusedByBrokerError,
+    TransientError,
+)
 
+# What a sentence explains; anything else is our own bug and shows where it happened.
+_EXPECTED_FAILURES = (
+    TransientError,
+    FencedError,
+    OffsetLostError,
+    RefusedByBrokerError,
+    CaptureError,
+)
 INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells have it
 
 # name → (module in this package, line for `standpipe --help`)
@@ -130,7 +144,7 @@ def _run(arguments: list[str] | None) -> int:
         for problem in error.problems:
             click.echo(f"Error: {problem}", err=True)
         exit_code = 2
-    except (TransientError, FencedError, OffsetLostError, CaptureError) as error:
+    except _EXPECTED_FAILURES as error:
         click.echo(f"Error: {error}", err=True)
         exit_code = 1
     except (click.Abort, KeyboardInterrupt):

@@ -322,10 +322,15 @@ class TransactionalLoop:
             )
 
 
-def run_restarting(
-    create: Callable[[], TransactionalLoop], should_stop: Callable[[], bool]
-) -> None:
-    """Runs a loop, and once more when its producer was fenced.
+class Runnable(Protocol):
+    """What owns a transactional producer and runs until it is asked to stop."""
+
+    def run(self) -> None:
+        """Runs; raises `FencedError` when its producer is done for."""
+
+
+def run_restarting(create: Callable[[], Runnable], should_stop: Callable[[], bool]) -> None:
+    """Runs what `create` makes, and makes it anew when its producer was fenced.
 
     A transaction that timed out while the broker was away fences its producer, and a fresh one
     goes on. A rival process in the same slot fences it too; that would go on for ever, so a

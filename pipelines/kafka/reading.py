@@ -7,7 +7,7 @@ alone would not do either, since a topic that others write to all the time may n
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -28,16 +28,12 @@ PROGRESS_TIMEOUT_S = 30.0
 _POLL_TIMEOUT_S = 0.5
 
 
-def read_to_end(
-    kafka: KafkaConfig, topics: Sequence[str], ends: Mapping[Position, int] | None = None
-) -> Iterator[InputMessage]:
-    """Yields every committed message that topics hold now.
+def read_to_end(kafka: KafkaConfig, topics: Sequence[str]) -> Iterator[InputMessage]:
+    """Yields every committed message that topics hold now, up to the first open transaction.
 
     Args:
         kafka: the cluster.
         topics: physical names.
-        ends: for each partition the offset after the last message wanted; by default what is
-            readable now, which an open transaction keeps from growing.
 
     Yields:
         Messages, in order within each partition.
@@ -47,9 +43,9 @@ def read_to_end(
     """
     consumer = create_reader(kafka)
     try:
-        if ends is None:
-            ends = _readable_ends(consumer, topics)
-        pending = {where: end for where, end in ends.items() if end > 0}
+        pending = {
+            where: end for where, end in _readable_ends(consumer, topics).items() if end > 0
+        }
         consumer.assign([TopicPartition(*where, OFFSET_BEGINNING) for where in pending])
         deadline_s = time.monotonic() + PROGRESS_TIMEOUT_S
         while pending:

@@ -12,6 +12,7 @@ Source: KIP-98, KIP-447; librdkafka "Transactional producer API".
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -19,13 +20,15 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from pipelines import logs
 from pipelines.config import KafkaConfig
-from pipelines.errors import BrokerUnavailableError, FencedError
+from pipelines.errors import BrokerUnavailableError, FencedError, RefusedByBrokerError
 from pipelines.kafka.clients import create_producer
 from pipelines.kafka.messages import OutputMessage, Position
 
 # Every call on the broker returns within this time, so that a stop is never waited for longer.
 CALL_TIMEOUT_S = 5.0
 INIT_TIMEOUT_S = 30.0
+# Before an aborted transaction is run again.
+REPEAT_PAUSE_S = 0.5
 # A call that is not back by then will not come back at all.
 HUNG_CALL_S = 3 * CALL_TIMEOUT_S
 
@@ -38,6 +41,19 @@ _GROUP_MOVED_ON = frozenset(
     }
 )
 
+# What a further try cannot change: the message, or the topic's settings, are wrong.
+_REFUSED_FOR_GOOD = frozenset(
+    {
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.INVALID_MSG,
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.UNSUPPORTED_COMPRESSION_TYPE,
+    }
+)
 _FATAL = KafkaError._FATAL  # noqa: SLF001 - librdkafka's own codes begin with _
 # What `produce` answers once a delivery has failed and the transaction can only be aborted.
 _STATE = KafkaError._STATE  # noqa: SLF001 - as above
@@ -57,6 +73,7 @@ class Transaction:
         self._producer = producer
         self._should_stop = should_stop
         self._next_offsets: dict[Position, int] = {}
+        self.refusal: str | None = None
 
     def produce(self, message: OutputMessage, *, wants_offset: bool = False) -> None:
         """Queues a message; waits for deliveries while the producer's queue is full.
@@ -65,7 +82,7 @@ class Transaction:
             message: what to write. A failed delivery makes the commit fail.
             wants_offset: whether `delivered_offsets` shall know of it.
         """
-        options: dict[str, Any] = {"on_delivery": self._delivered} if wants_offset else {}
+        on_delivery = self._delivered if wants_offset else self._failed
         while True:
             try:
                 self._producer.produce(
@@ -75,7 +92,7 @@ class Transaction:
                     partition=message.partition,
                     headers=list(message.headers),
                     timestamp=message.timestamp_ms,
-                    **options,
+                    on_delivery=on_delivery,
                 )
             except BufferError:
                 self._producer.poll(0.1)
@@ -115,10 +132,18 @@ class Transaction:
         )
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        self._failed(error, message)
         topic, partition, offset = message.topic(), message.partition(), message.offset()
         if error is None and topic is not None and partition is not None and offset is not None:
             where = (topic, partition)
             self._next_offsets[where] = max(self._next_offsets.get(where, 0), offset + 1)
+
+    def _failed(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None and error.code() in _REFUSED_FOR_GOOD:
+            self.refusal = (
+                f"the broker refuses a message of {len(message)} bytes "
+                f"for {message.topic()}: {error.str()}"
+            )
 
 
 class TransactionalProducer:
@@ -169,13 +194,15 @@ class TransactionalProducer:
             BrokerUnavailableError: the broker is away and a stop was asked for. The transaction
                 is resolved when the next producer of this id starts.
             GroupMovedOnError: the positions were refused; nothing was committed.
+            RefusedByBrokerError: the broker will never take one of the messages.
             FencedError: the producer is done for; nothing was committed by it, but a commit
                 whose answer got lost may have been carried out.
         """
         while True:
+            transaction = Transaction(self._producer, self._should_stop)
             try:
                 self._producer.begin_transaction()
-                body(Transaction(self._producer, self._should_stop))
+                body(transaction)
                 _retry(
                     lambda: self._producer.commit_transaction(CALL_TIMEOUT_S), self._should_stop
                 )
@@ -187,8 +214,11 @@ class TransactionalProducer:
                 self._abort()
                 if error.code() in _GROUP_MOVED_ON:
                     raise GroupMovedOnError(error.str()) from None
+                if transaction.refusal is not None:
+                    raise RefusedByBrokerError(transaction.refusal) from None
                 if not error.txn_requires_abort() and error.code() != _STATE:
                     raise
+                time.sleep(REPEAT_PAUSE_S)
             except (BrokerUnavailableError, FencedError):
                 raise
             except BaseException:

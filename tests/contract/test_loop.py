@@ -7,7 +7,7 @@ import pytest
 from support.kafka import create_topic, produce, read_committed, wait_until
 
 from pipelines.config import KafkaConfig
-from pipelines.errors import FencedError, OffsetLostError, TransientError
+from pipelines.errors import FencedError, OffsetLostError, RefusedByBrokerError, TransientError
 from pipelines.kafka.loop import TransactionalLoop, run_restarting
 from pipelines.kafka.messages import InputMessage, OutputMessage
 
@@ -23,7 +23,9 @@ def config(kafka: str, topic_prefix: str) -> KafkaConfig:
 
 @pytest.fixture
 def topics(config: KafkaConfig) -> tuple[str, str]:
-    return create_topic(config, "in", PARTITIONS), create_topic(config, "out", PARTITIONS)
+    return create_topic(config, "in", PARTITIONS), create_topic(
+        config, "out", PARTITIONS, {"message.timestamp.after.max.ms": "3600000"}
+    )
 
 
 class Copy:
@@ -239,7 +241,7 @@ def test_a_fenced_loop_is_started_again_once_and_then_ends() -> None:
 
     starts: list[int] = []
     with pytest.raises(FencedError):
-        run_restarting(Fenced, lambda: False)  # type: ignore[arg-type]  # only run() is used
+        run_restarting(Fenced, lambda: False)
     assert len(starts) == 2
 
 
@@ -278,6 +280,23 @@ def test_a_position_that_the_broker_deleted_stops_the_process(
     wait_until(lambda: len(failures) == 1, "the loop to notice the loss")
     assert isinstance(failures[0], OffsetLostError)
     assert len(read_committed(config, out)) == 10
+
+
+def test_a_message_that_the_broker_will_never_take_stops_the_process(
+    config: KafkaConfig, topics: tuple[str, str], runner: Runner
+) -> None:
+    source, out = topics
+    produce(config, source, numbered(4))
+
+    class FromTheFuture(Copy):
+        def process(self, message: InputMessage) -> Sequence[OutputMessage]:
+            [copy] = super().process(message)
+            return [copy._replace(timestamp_ms=message.timestamp_ms + 7 * 86_400_000)]
+
+    _, failures = runner.start(FromTheFuture(out))
+    wait_until(lambda: len(failures) == 1, "the loop to give up")
+    assert isinstance(failures[0], RefusedByBrokerError)
+    assert read_committed(config, out) == []
 
 
 def test_a_full_producer_queue_waits_instead_of_dropping(

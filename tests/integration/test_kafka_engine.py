@@ -12,7 +12,7 @@ import subprocess
 import time
 
 import pytest
-from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]  # has no types
+from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic

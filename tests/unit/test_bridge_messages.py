@@ -13,8 +13,8 @@ from pipelines.bridge.messages import (
     Batch,
     Origin,
     Outputs,
-    Position,
     StoredCursor,
+    StreamPosition,
     batch_of,
     epoch_of,
     parse_cursor,
@@ -107,7 +107,7 @@ def test_the_cursor_is_that_of_the_last_message() -> None:
         "time": None,
         "updated_us": UPDATED_US,
     }
-    assert found.position == Position(9, None, RECEIVED_US + 1)
+    assert found.position == StreamPosition(9, None, RECEIVED_US + 1)
 
 
 def test_a_skipped_message_without_number_moves_no_cursor() -> None:

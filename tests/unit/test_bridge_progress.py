@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.bridge.messages import Position
+from pipelines.bridge.messages import StreamPosition
 from pipelines.bridge.progress import Published, Received, summary
 from pipelines.bridge.service import host_of
 from pipelines.errors import ConfigError
@@ -29,7 +29,7 @@ def test_counts_and_times_are_those_of_reader_and_publisher() -> None:
         frames_bytes=500,
         quarantined_count=1,
         transactions_count=4,
-        position=Position(17, "2026-09-21T14:13:20.000Z", NOW_US - 3_000_000),
+        position=StreamPosition(17, "2026-09-21T14:13:20.000Z", NOW_US - 3_000_000),
     )
     assert summary(received, published, queued_count=1, now_us=NOW_US) == {
         "frames": 5,
@@ -61,7 +61,7 @@ def test_counts_and_times_are_those_of_reader_and_publisher() -> None:
 def test_the_delay_is_told_where_the_upstreams_time_can_be_read(
     time: str | None, delay_s: float | None
 ) -> None:
-    published = Published(position=Position(1, time, NOW_US))
+    published = Published(position=StreamPosition(1, time, NOW_US))
     fields = summary(Received(), published, queued_count=0, now_us=NOW_US)
     assert fields["delay_s"] == delay_s
 

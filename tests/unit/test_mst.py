@@ -1,7 +1,9 @@
 """Merkle search trees: the rules of a node, and undoing operations on a partial tree."""
 
+import itertools
 from collections.abc import Callable
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -195,6 +197,25 @@ def test_all_keys_of_a_node_are_of_its_layer(root: bytes) -> None:
     assert _reason(lambda: _look(root)) is Reason.MST_LAYER
 
 
+def _zero_bits(path: str) -> int:
+    digest = int.from_bytes(sha256(path.encode()).digest())
+    return 256 - digest.bit_length()
+
+
+@pytest.mark.parametrize("zero_bits", range(9))
+@pytest.mark.parametrize("layer", range(4))
+def test_two_counts_of_zero_bits_make_a_layer(layer: int, zero_bits: int) -> None:
+    """Spec: B-23, B-25: 2L and 2L + 1, beside a key that is of the layer."""
+    (first,) = oracle.sample_paths(layer)
+    numbered = (f"com.example.note/x{n}" for n in itertools.count())
+    second = next(path for path in numbered if _zero_bits(path) == zero_bits)
+    undo = partial(look_at, node([first, second]), paths=(first,))
+    if zero_bits // 2 == layer:
+        assert undo() == cid_of(node([first, second]))
+    else:
+        assert _reason(undo) is Reason.MST_LAYER
+
+
 @pytest.mark.parametrize(
     "child",
     [
@@ -344,6 +365,22 @@ def test_a_root_without_entries_is_cut_off_down_to_the_first_keys() -> None:
     assert len(after.nodes) == 5
     op = make_op(Action.CREATE, high, VALUE, None)
     assert mst.invert(after.nodes, after.root, [op]) == build(before).root
+
+
+def test_deletes_are_undone_first_so_that_fewer_nodes_are_needed() -> None:
+    """Spec: G-13: what was deleted stands between the leaf and what is to be removed above it."""
+    low, high = [path for path in oracle.sample_paths(2, 9) if path > TOP][:2]
+    before = build({LEAF_BEFORE: VALUE, low: VALUE})
+    after = build({LEAF_BEFORE: VALUE, INNER_BEFORE: VALUE, high: VALUE})
+    ops = [
+        make_op(Action.CREATE, INNER_BEFORE, VALUE, None),
+        make_op(Action.DELETE, low, None, VALUE),
+        make_op(Action.CREATE, high, VALUE, None),
+    ]
+    leaf = cid_of(node([LEAF_BEFORE]))
+    blocks = {cid: block for cid, block in after.nodes.items() if cid != leaf}
+    assert len(blocks) == len(after.nodes) - 1
+    assert mst.invert(blocks, after.root, ops) == before.root
 
 
 def test_undoing_everything_gives_the_empty_tree_and_back() -> None:

@@ -1,6 +1,6 @@
 """The partitioner agrees with the Java client, byte for byte."""
 
-import aiokafka.partitioner  # type: ignore[import-untyped]  # aiokafka has no annotations
+import aiokafka.partitioner
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
