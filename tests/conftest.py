@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.shared import shared_folder
 
 from pipelines.kafka import broker
 
@@ -19,10 +20,9 @@ def shared_data() -> Path:
 
     Without it the tests that need it are skipped with the reason; under CI=true they fail.
     """
-    folder = Path(os.environ.get("STANDPIPE_DATA", "../shared/data"))
-    folder = folder if folder.is_absolute() else (_ROOT / folder)
+    folder = shared_folder()
     if folder.is_dir():
-        return folder.resolve()
+        return folder
     missing = f"no shared data at {folder}: set STANDPIPE_DATA to the folder that holds it"
     if os.environ.get("CI") == "true":
         pytest.fail(missing)

@@ -81,8 +81,6 @@ def read_car(data: bytes) -> Car:
 
 def _check_other_cid(cid: bytes, block: bytes, position: int) -> None:
     """Checks a block that is not an object with the right hash: perhaps a raw one."""
-    if len(cid) < CID_BYTES:
-        raise CarError(Reason.CAR_SECTION, f"the section at {position} is shorter than a CID")
     if cid[:4] not in (DAG_CBOR_PREFIX, RAW_PREFIX):
         raise CidError(Reason.CID_UNSUPPORTED, f"the block at {position} has CID {cid.hex()}")
     if cid != RAW_PREFIX + sha256(block).digest():
