@@ -112,6 +112,8 @@ def _parse_header(raw: bytes) -> tuple[bytes, ...]:
         raise CarError(Reason.CAR_HEADER, "the header is not a map with a version")
     if header["version"] != 1:
         raise CarError(Reason.CAR_HEADER, f"version {header['version']}")
+    if len(header) != 2:
+        raise CarError(Reason.CAR_HEADER, "the header has further fields")
     # The IETF draft calls the field `root`; everything deployed calls it `roots`. spec: C-02
     roots = header.get("roots", header.get("root"))
     if not isinstance(roots, list) or not roots:

@@ -112,6 +112,22 @@ def test_unknown_fields_are_ignored() -> None:
     assert frames.parse_frame(raw) == _STEP.message()
 
 
+@pytest.mark.parametrize("extra", [1, 200, 880])
+def test_an_ignored_field_is_refused_from_one_depth_on(extra: int) -> None:
+    """Spec: A-31. Without a limit of ours it would depend on the Python stack below the call."""
+    frames.parse_frame(_nested_field(frames.MAX_IGNORED_DEPTH))
+    raw = _nested_field(frames.MAX_IGNORED_DEPTH + extra)
+    assert _refusal(raw).reason is Reason.FRAME_NOT_CBOR
+
+
+def _nested_field(depth: int) -> bytes:
+    """An identity frame with a field nested so deep that cbor2 would not write it."""
+    whole = frame("#identity", _IDENTITY | {"future": []})
+    empty = b"\x80"
+    before, after = whole.rsplit(b"future" + empty, 1)
+    return before + b"future" + b"\x81" * (depth - 1) + empty + after
+
+
 def test_deprecated_fields_are_ignored() -> None:
     """Spec: F-40: what they say, and whether they are there."""
     for value in (True, None, ...):
