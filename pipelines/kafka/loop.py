@@ -154,9 +154,10 @@ class TransactionalLoop:
                 batch = self._read_batch()
                 while batch.messages and not self._should_stop():
                     batch = self._work_off(batch)
-                self._commit_idle_positions()
+                if time.monotonic() - self._finished_since_s > POSITION_COMMIT_S:
+                    self._commit_finished()
                 self._summarise()
-            self._publish([], {})
+            self._commit_finished()
         finally:
             self._consumer.close()
 
@@ -275,12 +276,14 @@ class TransactionalLoop:
         self.counts.outputs_count += len(outputs)
         self.counts.output_bytes += sum(output.size_bytes for output in outputs)
 
-    def _commit_idle_positions(self) -> None:
-        if self._finished and time.monotonic() - self._finished_since_s > POSITION_COMMIT_S:
-            try:
-                self._publish([], {})
-            except GroupMovedOnError:
-                self._rewind()
+    def _commit_finished(self) -> None:
+        """Commits the positions that no output has taken along."""
+        try:
+            self._publish([], {})
+        except GroupMovedOnError as error:
+            # Their next owner finds that they have no output, as we did.
+            self._log.warning("group_moved_on", detail=str(error))
+            self._rewind()
 
     def _rewind(self) -> None:
         """Goes back to the committed positions of whatever is assigned now."""

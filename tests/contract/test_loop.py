@@ -10,6 +10,7 @@ from pipelines.config import KafkaConfig
 from pipelines.errors import FencedError, OffsetLostError, RefusedByBrokerError, TransientError
 from pipelines.kafka.loop import TransactionalLoop, run_restarting
 from pipelines.kafka.messages import InputMessage, OutputMessage
+from pipelines.kafka.transaction import GroupMovedOnError, Transaction
 
 pytestmark = pytest.mark.broker
 
@@ -259,6 +260,23 @@ def test_positions_of_inputs_without_output_are_committed_at_the_stop(
     wait_until(lambda: len(read_committed(config, out)) == 1, "the only output")
     runner.stop_all()
     assert seen[5:] == [5]  # none of the silent ones was read again
+
+
+def test_a_group_that_moves_on_during_the_stop_ends_the_loop_quietly(
+    config: KafkaConfig, topics: tuple[str, str], runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = topics
+    produce(config, source, [(0, b"silent")])
+    seen: list[int] = []
+
+    def refuse(*_: object) -> None:
+        raise GroupMovedOnError("another member has the partition")
+
+    monkeypatch.setattr(Transaction, "send_offsets", refuse)
+    _, failures = runner.start(Copy(out, lambda message: seen.append(message.offset)))
+    wait_until(lambda: len(seen) == 1, "the silent input")
+    runner.stop_all()
+    assert failures == []
 
 
 def test_a_position_that_the_broker_deleted_stops_the_process(

@@ -112,20 +112,36 @@ def test_unknown_fields_are_ignored() -> None:
     assert frames.parse_frame(raw) == _STEP.message()
 
 
+@pytest.mark.parametrize("name", ["future", "ops", "blobs"])
 @pytest.mark.parametrize("extra", [1, 200, 880])
-def test_an_ignored_field_is_refused_from_one_depth_on(extra: int) -> None:
-    """Spec: A-31. Without a limit of ours it would depend on the Python stack below the call."""
-    frames.parse_frame(_nested_field(frames.MAX_IGNORED_DEPTH))
-    raw = _nested_field(frames.MAX_IGNORED_DEPTH + extra)
+def test_a_field_is_refused_from_one_depth_on(name: str, extra: int) -> None:
+    """Spec: A-31. Without a limit of ours it would depend on the Python stack below the call.
+
+    An identity has no `ops`: a field that one type of message uses is ignored in another.
+    """
+    frames.parse_frame(_nested_field(name, frames.MAX_FIELD_DEPTH))
+    raw = _nested_field(name, frames.MAX_FIELD_DEPTH + extra)
     assert _refusal(raw).reason is Reason.FRAME_NOT_CBOR
 
 
-def _nested_field(depth: int) -> bytes:
+def test_a_header_and_an_op_have_the_same_limit() -> None:
+    deep: Any = 1
+    for _ in range(frames.MAX_FIELD_DEPTH + 1):
+        deep = [deep]
+    ops = [_CREATE | {"future": deep}]
+    for raw in (
+        _raw({"op": 1, "t": "#identity", "time": deep}, _IDENTITY),
+        _raw({"op": 1, "t": "#commit"}, _STEP.payload(ops=ops)),
+    ):
+        assert _refusal(raw).reason is Reason.FRAME_NOT_CBOR
+
+
+def _nested_field(name: str, depth: int) -> bytes:
     """An identity frame with a field nested so deep that cbor2 would not write it."""
-    whole = frame("#identity", _IDENTITY | {"future": []})
+    whole = frame("#identity", _IDENTITY | {name: []})
     empty = b"\x80"
-    before, after = whole.rsplit(b"future" + empty, 1)
-    return before + b"future" + b"\x81" * (depth - 1) + empty + after
+    before, after = whole.rsplit(name.encode() + empty, 1)
+    return before + name.encode() + b"\x81" * (depth - 1) + empty + after
 
 
 def test_deprecated_fields_are_ignored() -> None:
