@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pipelines import logs
 from pipelines.bridge.backoff import Backoff
-from pipelines.bridge.cursor import load_cursor, load_log_ends
+from pipelines.bridge.cursor import load_cursor
 from pipelines.bridge.handover import Handover
 from pipelines.bridge.intake import Intake
 from pipelines.bridge.messages import STAGE, Origin, Outputs, StoredCursor
@@ -28,6 +28,7 @@ from pipelines.config import KafkaConfig
 from pipelines.errors import FencedError
 from pipelines.kafka.admin import check_partitions
 from pipelines.kafka.loop import run_restarting
+from pipelines.kafka.reading import log_ends
 from pipelines.kafka.transaction import TransactionalProducer
 from pipelines.relay import subscribe_url
 
@@ -126,9 +127,9 @@ class Bridge:
         )
         producer.start()
         stored = load_cursor(self._kafka, self._host)
-        next_offsets = load_log_ends(
-            self._kafka, self._outputs.frames, self._outputs.frames_partitions
-        )
+        frames = self._outputs.frames
+        partitions = range(self._outputs.frames_partitions)
+        ends = log_ends(self._kafka, [(frames, partition) for partition in partitions])
         self._log_start(stored)
         handover = Handover()
         publisher = Publisher(
@@ -137,7 +138,7 @@ class Bridge:
             handover,
             Origin(self._host, generation=1 if stored is None else stored.generation + 1),
             self._outputs,
-            next_offsets=next_offsets,
+            next_offsets={partition: end for (_, partition), end in ends.items()},
             clock_us=_now_us,
         )
         reader = Reader(

@@ -8,7 +8,7 @@ from pipelines.atproto.syntax import Did
 from pipelines.config import KafkaConfig
 from pipelines.explode.outputs import OutputTopics, Source, outputs_of
 from pipelines.kafka.admin import check_partitions
-from pipelines.kafka.loop import TransactionalLoop, run_restarting
+from pipelines.kafka.loop import Stateless, TransactionalLoop, run_restarting
 from pipelines.kafka.messages import InputMessage, OutputMessage
 from pipelines.kafka.topics import Registry, registry
 from pipelines.verdict import KeyLookup, Refused, Unsigned, judge_frame
@@ -26,7 +26,7 @@ class CachedKeys(KeyLookup, Protocol):
         """Marks what is known of a DID as stale."""
 
 
-class ExplodeStage:
+class ExplodeStage(Stateless):
     """One frame at a time; holds no state of any repository."""
 
     def __init__(self, keys: CachedKeys, topics: OutputTopics) -> None:

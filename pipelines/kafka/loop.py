@@ -15,12 +15,15 @@ The contract
 6.  A position that the broker no longer has stops the process: data was deleted unread.
 7.  A batch ends at BATCH_MESSAGES messages or BATCH_BYTES of input; a transaction ends at
     TRANSACTION_BYTES of output. Both limits can be passed by one message.
+8.  A stage with state restores it after each assignment, before the first message of it. The order
+    is: assignment, committed positions (which wait for a predecessor's pending ones), restore,
+    messages. It learns of every commit, and of everything that was forgotten.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -60,6 +63,19 @@ RIVAL_WINDOW_S = 60.0
 _log = logs.get_logger("kafka")
 
 
+class Background(NamedTuple):
+    """Outputs that no input asks for now, such as a slice of a large piece of work.
+
+    Attributes:
+        partition: of the input that the work belongs to; its position goes into the transaction,
+            so that a member that lost the partition cannot commit the slice.
+        outputs: what to write.
+    """
+
+    partition: int
+    outputs: Sequence[OutputMessage]
+
+
 class Stage(Protocol):
     """What a stage has to provide. It knows nothing of offsets, groups and transactions."""
 
@@ -69,12 +85,52 @@ class Stage(Protocol):
     def process(self, message: InputMessage) -> Sequence[OutputMessage]:
         """Computes the outputs of one message.
 
-        It is called again for the same message after a `TransientError`, an abort or a
-        restart, and must then give outputs of the same meaning.
+        It is called again for the same message after a `TransientError`, a `discard` or a
+        restart, and must then give outputs of the same meaning. A stage with state changes it
+        only together with an output, and reads what it changed itself before it was committed.
 
         Raises:
             TransientError: something it needs is away now.
         """
+
+    def restore(self, partitions: Sequence[int]) -> Iterator[None]:
+        """Makes the state of newly assigned partitions current; others are given up.
+
+        Everything that predecessors committed can be read when it is called. It yields every now
+        and then, so that the group hears of us during a long restore; it is not resumed when the
+        assignment has changed meanwhile.
+        """
+
+    def background(self) -> Background | None:
+        """Returns the next slice of work that no input asks for; asked between batches."""
+
+    def committed(self, next_offsets: Mapping[Position, int]) -> None:
+        """Tells that everything since the last call was committed.
+
+        Args:
+            next_offsets: for each partition written to, the offset after our last message.
+        """
+
+    def discard(self) -> None:
+        """Tells that what was computed since the last commit counts for nothing."""
+
+
+class Stateless:
+    """The part of `Stage` that a stage without state does not need."""
+
+    def restore(self, partitions: Sequence[int]) -> Iterator[None]:  # noqa: ARG002 - has none
+        """Has nothing to restore."""
+        return iter(())
+
+    def background(self) -> Background | None:
+        """Has no work but its inputs."""
+        return None
+
+    def committed(self, next_offsets: Mapping[Position, int]) -> None:
+        """Keeps nothing that depends on it."""
+
+    def discard(self) -> None:
+        """Keeps nothing that depends on it."""
 
 
 @dataclass(slots=True)
@@ -130,6 +186,7 @@ class TransactionalLoop:
         self._consumer: Consumer = create_group_consumer(kafka, kafka.group(stage_name))
         self._generation = 0
         self._next_offsets: dict[Position, int] = {}
+        self._must_restore = False
         # Done but not yet committed, because there was no output to commit them with.
         self._finished: dict[Position, int] = {}
         self._finished_since_s = 0.0
@@ -150,10 +207,14 @@ class TransactionalLoop:
             self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
         )
         try:
+            has_background = False
             while not self._should_stop():
-                batch = self._read_batch()
+                if self._must_restore:
+                    self._restore()
+                batch = self._read_batch(0 if has_background else POLL_TIMEOUT_S)
                 while batch.messages and not self._should_stop():
                     batch = self._work_off(batch)
+                has_background = self._work_in_background()
                 if time.monotonic() - self._finished_since_s > POSITION_COMMIT_S:
                     self._commit_finished()
                 self._summarise()
@@ -163,9 +224,19 @@ class TransactionalLoop:
 
     # ---- reading -------------------------------------------------------------------------
 
-    def _read_batch(self) -> _Batch:
+    def _restore(self) -> None:
+        """Restores the stage's state; the partitions were paused when they were assigned."""
+        generation = self._generation
+        assignment = self._consumer.assignment()
+        for _ in self._stage.restore(sorted({where.partition for where in assignment})):
+            self._consumer.poll(0)
+            if generation != self._generation or self._should_stop():
+                return
+        self._must_restore = False
+        self._consumer.resume(assignment)
+
+    def _read_batch(self, timeout_s: float) -> _Batch:
         batch = _Batch(generation=self._generation)
-        timeout_s = POLL_TIMEOUT_S
         while len(batch.messages) < BATCH_MESSAGES and batch.size_bytes < BATCH_BYTES:
             polled = self._consumer.poll(timeout_s)
             if batch.generation != self._generation:
@@ -206,6 +277,8 @@ class TransactionalLoop:
         # Read-committed, so this waits for positions in a predecessor's open transaction.
         committed = _committed(consumer, partitions)
         consumer.assign(committed)
+        consumer.pause(committed)
+        self._must_restore = True
         self._next_offsets = {
             (where.topic, where.partition): where.offset for where in committed if where.offset > 0
         }
@@ -219,6 +292,7 @@ class TransactionalLoop:
     def _forget_unfinished(self) -> None:
         self._generation += 1
         self._finished.clear()
+        self._stage.discard()
 
     # ---- working -------------------------------------------------------------------------
 
@@ -256,6 +330,23 @@ class TransactionalLoop:
                 return _Batch(generation=self._generation)
         return rest
 
+    def _work_in_background(self) -> bool:
+        """Publishes a slice of the stage's own work; returns whether there was one."""
+        if self._must_restore:
+            return False
+        work = self._stage.background()
+        if work is None:
+            return False
+        where = (self._topics[0], work.partition)
+        if where not in self._next_offsets:
+            return False  # no position yet that could guard the slice: after the first message
+        try:
+            self._publish(work.outputs, {where: self._next_offsets[where]})
+        except GroupMovedOnError as error:
+            self._log.warning("group_moved_on", detail=str(error))
+            self._rewind()
+        return True
+
     def _publish(self, outputs: Sequence[OutputMessage], positions: dict[Position, int]) -> None:
         if not self._finished:
             self._finished_since_s = time.monotonic()
@@ -267,10 +358,11 @@ class TransactionalLoop:
 
         def body(transaction: Transaction) -> None:
             for output in outputs:
-                transaction.produce(output)
+                transaction.produce(output, wants_offset=True)
             transaction.send_offsets(finished, self._consumer.consumer_group_metadata())
 
-        self._producer.run(body)
+        written = self._producer.run(body)
+        self._stage.committed(written)
         self._finished = {}
         self.counts.transactions_count += 1
         self.counts.outputs_count += len(outputs)
@@ -305,11 +397,9 @@ class TransactionalLoop:
             and not self._should_stop()
             and time.monotonic() < deadline_s
         ):
-            polled = self._consumer.poll(POLL_TIMEOUT_S)
-            if polled is not None and polled.error() is None:
-                # Only a new assignment, which is not paused, can deliver here: read it again.
-                self._rewind()
-        self._consumer.resume(self._consumer.assignment())
+            self._consumer.poll(POLL_TIMEOUT_S)  # delivers nothing: a new assignment is paused too
+        if generation == self._generation:
+            self._consumer.resume(self._consumer.assignment())
 
     def _summarise(self) -> None:
         now_s = time.monotonic()

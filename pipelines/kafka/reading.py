@@ -1,23 +1,33 @@
-"""Reading a topic from its beginning to its end, once.
+"""Reading topics up to an end that was noted before, once.
 
-The end is noted before the reading begins. librdkafka's positions do not pass the markers that
-end a transaction, so comparing positions with it is not enough: a partition is done at a message
-that is its last, or at an end-of-partition event whose offset has reached the end. The event
-alone would not do either, since a topic that others write to all the time may never report one.
+librdkafka's positions do not pass the markers that end a transaction, so comparing positions with
+the end is not enough: a partition is done at a message that is its last, or at an end-of-partition
+event whose offset has reached the end. The event alone would not do either, since a topic that
+others write to all the time may never report one.
+
+There are two ends. `read_committed` readers stop at the first open transaction; the true end (the
+"high watermark") lies behind it. Who rebuilds a state must not start before everything up to the
+true end is readable: a transaction may be committed whose marker is still on its way.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
     TopicPartition,
 )
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit re-exports
+    AdminClient,
+    OffsetSpec,
+)
 
+from pipelines import logs
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError
 from pipelines.kafka.clients import create_reader
@@ -25,15 +35,25 @@ from pipelines.kafka.messages import InputMessage, Position
 
 # Without any message or end for so long, the broker is away.
 PROGRESS_TIMEOUT_S = 30.0
+REQUEST_TIMEOUT_S = 10.0
+# A killed writer's transaction stays open for its time-out of ten seconds and the broker's
+# clean-up interval, which is as long by default.
+OPEN_TRANSACTIONS_TIMEOUT_S = 60.0
+OPEN_TRANSACTIONS_POLL_S = 0.05
 _POLL_TIMEOUT_S = 0.5
 
+_log = logs.get_logger("kafka")
 
-def read_to_end(kafka: KafkaConfig, topics: Sequence[str]) -> Iterator[InputMessage]:
+
+def read_to_end(
+    kafka: KafkaConfig, topics: Sequence[str], partitions: Collection[int] | None = None
+) -> Iterator[InputMessage]:
     """Yields every committed message that topics hold now, up to the first open transaction.
 
     Args:
         kafka: the cluster.
         topics: physical names.
+        partitions: the partitions to read of each; all by default.
 
     Yields:
         Messages, in order within each partition.
@@ -43,35 +63,103 @@ def read_to_end(kafka: KafkaConfig, topics: Sequence[str]) -> Iterator[InputMess
     """
     consumer = create_reader(kafka)
     try:
-        pending = {
-            where: end for where, end in _readable_ends(consumer, topics).items() if end > 0
-        }
-        consumer.assign([TopicPartition(*where, OFFSET_BEGINNING) for where in pending])
-        deadline_s = time.monotonic() + PROGRESS_TIMEOUT_S
-        while pending:
-            polled = consumer.poll(_POLL_TIMEOUT_S)
-            if polled is None:
-                if time.monotonic() > deadline_s:
-                    raise BrokerUnavailableError(f"no answer while reading {', '.join(topics)}")
-                continue
-            deadline_s = time.monotonic() + PROGRESS_TIMEOUT_S
-            error = polled.error()
-            where = (polled.topic() or "", polled.partition() or 0)
-            end = pending.get(where)
-            if error is None:
-                if end is not None:
-                    message = input_message(polled)
-                    if message.offset < end:
-                        yield message
-                    if message.offset + 1 >= end:
-                        del pending[where]
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
-                if end is not None and (polled.offset() or 0) >= end:
-                    del pending[where]
-            elif not error.retriable():
-                raise KafkaException(error)
+        ends = _readable_ends(consumer, topics, partitions)
+        yield from _read(consumer, dict.fromkeys(ends, OFFSET_BEGINNING), ends)
     finally:
         consumer.close()
+
+
+def read_between(
+    kafka: KafkaConfig, starts: Mapping[Position, int], ends: Mapping[Position, int]
+) -> Iterator[InputMessage]:
+    """Yields every committed message of partitions between two offsets.
+
+    Args:
+        kafka: the cluster.
+        starts: offset of the first message wanted, for each partition.
+        ends: offset after the last one, for each partition; not beyond what is readable.
+
+    Yields:
+        Messages, in order within each partition.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer.
+    """
+    wanted = {where: end for where, end in ends.items() if end > starts[where]}
+    if not wanted:
+        return
+    consumer = create_reader(kafka)
+    try:
+        yield from _read(consumer, {where: starts[where] for where in wanted}, wanted)
+    finally:
+        consumer.close()
+
+
+def log_ends(
+    kafka: KafkaConfig,
+    partitions: Iterable[Position],
+    isolation_level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+) -> dict[Position, int]:
+    """Returns the offset after the last message of partitions.
+
+    Args:
+        kafka: the cluster.
+        partitions: topics and partitions.
+        isolation_level: whether open transactions count, or what comes from the first of them on
+            does not.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer.
+    """
+    wanted = list(partitions)
+    if not wanted:
+        return {}
+    admin = AdminClient(
+        {"log_level": 0, **kafka.options, "bootstrap.servers": kafka.bootstrap_servers}
+    )
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # has no annotations
+    futures = admin.list_offsets(
+        {TopicPartition(*where): latest for where in wanted},
+        isolation_level=isolation_level,
+        request_timeout=REQUEST_TIMEOUT_S,
+    )
+    try:
+        return {
+            (where.topic, where.partition): future.result(2 * REQUEST_TIMEOUT_S).offset
+            for where, future in futures.items()
+        }
+    except (KafkaException, TimeoutError) as error:
+        topics = ", ".join(sorted({topic for topic, _ in wanted}))
+        raise BrokerUnavailableError(
+            f"the broker at {kafka.bootstrap_servers} does not tell where {topics} ends ({error});"
+            " is it up? `standpipe kafka status` tells"
+        ) from None
+
+
+def readable_log_ends(kafka: KafkaConfig, partitions: Iterable[Position]) -> dict[Position, int]:
+    """Returns the true ends of partitions, once everything before them can be read.
+
+    Waits until the transactions that are open now have ended.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer, or a transaction stays open.
+    """
+    ends = log_ends(kafka, partitions)
+    unreadable = set(ends)
+    deadline_s = time.monotonic() + OPEN_TRANSACTIONS_TIMEOUT_S
+    while True:
+        readable = log_ends(kafka, unreadable, IsolationLevel.READ_COMMITTED)
+        unreadable = {where for where, end in readable.items() if end < ends[where]}
+        if not unreadable:
+            return ends
+        topic = min(unreadable)[0]
+        if time.monotonic() > deadline_s:
+            raise BrokerUnavailableError(
+                f"a transaction on {topic} has been open for {OPEN_TRANSACTIONS_TIMEOUT_S:.0f} s; "
+                "look for a process that hangs, or at the broker's log"
+            )
+        _log.debug("waiting_for_open_transactions", topic=topic)
+        time.sleep(OPEN_TRANSACTIONS_POLL_S)
 
 
 def input_message(polled: Message) -> InputMessage:
@@ -93,20 +181,56 @@ def input_message(polled: Message) -> InputMessage:
     )
 
 
+def _read(
+    consumer: Consumer, starts: Mapping[Position, int], ends: Mapping[Position, int]
+) -> Iterator[InputMessage]:
+    pending = dict(ends)
+    consumer.assign([TopicPartition(*where, starts[where]) for where in pending])
+    deadline_s = time.monotonic() + PROGRESS_TIMEOUT_S
+    while pending:
+        polled = consumer.poll(_POLL_TIMEOUT_S)
+        if polled is None:
+            if time.monotonic() > deadline_s:
+                topics = ", ".join(sorted({topic for topic, _ in ends}))
+                raise BrokerUnavailableError(f"no answer while reading {topics}")
+            continue
+        deadline_s = time.monotonic() + PROGRESS_TIMEOUT_S
+        error = polled.error()
+        where = (polled.topic() or "", polled.partition() or 0)
+        end = pending.get(where)
+        if error is None:
+            if end is not None:
+                message = input_message(polled)
+                if message.offset < end:
+                    yield message
+                if message.offset + 1 >= end:
+                    del pending[where]
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            if end is not None and (polled.offset() or 0) >= end:
+                del pending[where]
+        elif not error.retriable():
+            raise KafkaException(error)
+
+
 def _as_bytes(value: str | bytes | None) -> bytes | None:
     return value.encode() if isinstance(value, str) else value
 
 
-def _readable_ends(consumer: Consumer, topics: Sequence[str]) -> dict[Position, int]:
-    """Returns where `read_committed` readers come to an end now."""
+def _readable_ends(
+    consumer: Consumer, topics: Sequence[str], partitions: Collection[int] | None
+) -> dict[Position, int]:
+    """Returns where `read_committed` readers come to an end now; empty partitions are left out."""
     ends = {}
     try:
         for topic in topics:
             metadata = consumer.list_topics(topic, timeout=PROGRESS_TIMEOUT_S).topics[topic]
             for partition in metadata.partitions:
+                if partitions is not None and partition not in partitions:
+                    continue
                 where = TopicPartition(topic, partition)
                 low, high = consumer.get_watermark_offsets(where, timeout=PROGRESS_TIMEOUT_S)
-                ends[topic, partition] = high if high > low else 0
+                if high > low:
+                    ends[topic, partition] = high
     except KafkaException as failure:
         raise BrokerUnavailableError(f"no answer about {topic}: {failure.args[0].str()}") from None
     return ends

@@ -67,12 +67,18 @@ class GroupMovedOnError(Exception):
 
 
 class Transaction:
-    """What may be done inside one transaction; handed to the body by `TransactionalProducer`."""
+    """What may be done inside one transaction; handed to the body by `TransactionalProducer`.
+
+    Attributes:
+        next_offsets: for each partition, the offset after the last delivered message that wanted
+            its offset.
+        refusal: why the broker will never take one of the messages, or None.
+    """
 
     def __init__(self, producer: Producer, should_stop: Callable[[], bool]) -> None:
         self._producer = producer
         self._should_stop = should_stop
-        self._next_offsets: dict[Position, int] = {}
+        self.next_offsets: dict[Position, int] = {}
         self.refusal: str | None = None
 
     def produce(self, message: OutputMessage, *, wants_offset: bool = False) -> None:
@@ -80,7 +86,7 @@ class Transaction:
 
         Args:
             message: what to write. A failed delivery makes the commit fail.
-            wants_offset: whether `delivered_offsets` shall know of it.
+            wants_offset: whether `next_offsets` shall know of it, once it is delivered.
         """
         on_delivery = self._delivered if wants_offset else self._failed
         while True:
@@ -109,7 +115,7 @@ class Transaction:
             if self._should_stop():
                 raise _stopped_waiting()
             _log.warning("waiting_for_deliveries", detail="the broker is slow or away")
-        return self._next_offsets
+        return self.next_offsets
 
     def send_offsets(self, next_offsets: Mapping[Position, int], group_metadata: Any) -> None:
         """Adds the consumer's positions to the transaction.
@@ -136,7 +142,7 @@ class Transaction:
         topic, partition, offset = message.topic(), message.partition(), message.offset()
         if error is None and topic is not None and partition is not None and offset is not None:
             where = (topic, partition)
-            self._next_offsets[where] = max(self._next_offsets.get(where, 0), offset + 1)
+            self.next_offsets[where] = max(self.next_offsets.get(where, 0), offset + 1)
 
     def _failed(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and error.code() in _REFUSED_FOR_GOOD:
@@ -183,12 +189,15 @@ class TransactionalProducer:
                 f"({error.str()}); is the broker up? `standpipe kafka status` tells"
             ) from None
 
-    def run(self, body: Callable[[Transaction], None]) -> None:
+    def run(self, body: Callable[[Transaction], None]) -> Mapping[Position, int]:
         """Runs `body` inside a transaction and commits it.
 
         Args:
             body: produces the messages. It is called again from the start when the transaction
                 had to be aborted, so it must not change anything outside of it.
+
+        Returns:
+            For each partition, the offset after the last message that wanted its offset.
 
         Raises:
             BrokerUnavailableError: the broker is away and a stop was asked for. The transaction
@@ -226,7 +235,7 @@ class TransactionalProducer:
                 self._abort()
                 raise
             else:
-                return
+                return transaction.next_offsets
 
     def _abort(self) -> None:
         try:

@@ -8,7 +8,7 @@ from support.kafka import create_topic, produce, read_committed, wait_until
 
 from pipelines.config import KafkaConfig
 from pipelines.errors import FencedError, OffsetLostError, RefusedByBrokerError, TransientError
-from pipelines.kafka.loop import TransactionalLoop, run_restarting
+from pipelines.kafka.loop import Stateless, TransactionalLoop, run_restarting
 from pipelines.kafka.messages import InputMessage, OutputMessage
 from pipelines.kafka.transaction import GroupMovedOnError, Transaction
 
@@ -29,7 +29,7 @@ def topics(config: KafkaConfig) -> tuple[str, str]:
     )
 
 
-class Copy:
+class Copy(Stateless):
     """A stage that copies each message; `hook` sees it first and may raise."""
 
     def __init__(self, out: str, hook: Callable[[InputMessage], None] | None = None) -> None:
