@@ -1,4 +1,4 @@
-"""What a bridge did since it started, for its log.
+"""What a bridge did since it started, for its log and its sign of life.
 
 The reader writes `Received`, the publisher `Published`, each in its own thread; who reads them
 gets numbers that may be a moment apart.
@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipelines.bridge.messages import StreamPosition
+from pipelines.kafka.beat import Report, State
 
 
 @dataclass(slots=True)
@@ -21,6 +22,7 @@ class Received:
         skipped_count: of them, those of a type we do not know, without an account.
         connections_count: connections that were opened.
         last_received_us: when the last message came, microseconds since the epoch, or None.
+        disconnected_by: why there is no connection now; None while there is one, or is to be.
     """
 
     messages_count: int = 0
@@ -28,6 +30,7 @@ class Received:
     skipped_count: int = 0
     connections_count: int = 0
     last_received_us: int | None = None
+    disconnected_by: str | None = None
 
 
 @dataclass(slots=True)
@@ -79,6 +82,41 @@ def summary(
         "delay_s": None if position is None else _delay_s(position),
         "quiet_s": None if last_us is None else round((now_us - last_us) / 1e6, 1),
     }
+
+
+def report_of(received: Received, published: Published) -> Report:
+    """Returns what the bridge has to say now.
+
+    Args:
+        received: what came.
+        published: what was committed.
+
+    Returns:
+        Counts since the start; `last_received_us`; `seq` and `delay_ms` as in `summary`. The last
+        three only where there is something to tell.
+    """
+    detail = received.disconnected_by
+    if detail is not None:
+        state = State.WAITING
+    else:
+        state = State.RUNNING if received.connections_count else State.STARTING
+    position = published.position
+    delay_s = None if position is None else _delay_s(position)
+    numbers = {
+        "received": received.messages_count,
+        "resent": received.resent_count,
+        "skipped": received.skipped_count,
+        "connections": received.connections_count,
+        "last_received_us": received.last_received_us,
+        "frames": published.frames_count,
+        "frames_bytes": published.frames_bytes,
+        "quarantined": published.quarantined_count,
+        "transactions": published.transactions_count,
+        "seq": None if position is None else position.seq,
+        "delay_ms": None if delay_s is None else round(delay_s * 1000),
+    }
+    counters = {name: number for name, number in numbers.items() if number is not None}
+    return Report(state, detail, counters)
 
 
 def _delay_s(position: StreamPosition) -> float | None:

@@ -58,6 +58,7 @@ class Publisher:
         *,
         next_offsets: dict[int, int],
         clock_us: Callable[[], int],
+        published: Published,
     ) -> None:
         """Wires the publisher.
 
@@ -69,6 +70,7 @@ class Publisher:
             outputs: where to.
             next_offsets: for each partition of `frames`, the offset after its last message.
             clock_us: the time of day in microseconds since the epoch.
+            published: counts, to be continued.
         """
         self._producer = producer
         self._deadline = deadline
@@ -79,7 +81,7 @@ class Publisher:
         self._clock_us = clock_us
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-        self.published = Published()
+        self.published = published
 
     @property
     def is_running(self) -> bool:

@@ -87,6 +87,7 @@ class Reader:
         *,
         is_proven: bool,
         clock_us: Callable[[], int],
+        received: Received,
     ) -> None:
         """Wires the reader.
 
@@ -99,6 +100,7 @@ class Reader:
             is_proven: whether this address has been that of an event stream before. If not, an
                 answer that no event stream gives is taken for a wrong address.
             clock_us: the time of day in microseconds since the epoch.
+            received: counts, to be continued.
         """
         self._relay = relay
         self._host = host
@@ -109,7 +111,7 @@ class Reader:
         self._clock_us = clock_us
         self._connection_resent_count = 0
         self._connection_has_news = False
-        self.received = Received()
+        self.received = received
 
     async def run(self) -> None:
         """Reads until it is cancelled.
@@ -136,6 +138,7 @@ class Reader:
                     cursor=self._intake.cursor,
                     retry_s=round(pause_s, 1),
                 )
+                self.received.disconnected_by = ending.detail
                 await asyncio.sleep(pause_s)
 
     async def _follow(self, session: aiohttp.ClientSession) -> _Ending:
@@ -150,6 +153,7 @@ class Reader:
         self._connection_has_news = False
         self._intake.begin_connection()
         self.received.connections_count += 1
+        self.received.disconnected_by = None
         _log.info("connected", host=self._host, cursor=self._intake.cursor)
         started_s = time.monotonic()
         async with socket:

@@ -21,12 +21,14 @@ from pipelines.bridge.cursor import load_cursor
 from pipelines.bridge.handover import Handover
 from pipelines.bridge.intake import Intake
 from pipelines.bridge.messages import STAGE, Origin, Outputs, StoredCursor
-from pipelines.bridge.progress import summary
+from pipelines.bridge.progress import Published, Received, report_of, summary
 from pipelines.bridge.publisher import Deadline, Publisher
 from pipelines.bridge.reader import Reader
 from pipelines.config import KafkaConfig
 from pipelines.errors import FencedError
 from pipelines.kafka.admin import check_partitions
+from pipelines.kafka.beat import TOPIC as STATUS
+from pipelines.kafka.heartbeat import heartbeat
 from pipelines.kafka.loop import run_restarting
 from pipelines.kafka.reading import log_ends
 from pipelines.kafka.transaction import TransactionalProducer
@@ -59,7 +61,7 @@ def run(
         FencedError: another bridge runs for this upstream.
     """
     host = host_of(relay)
-    counts = check_partitions(kafka, ["frames", "quarantine", "cursors", "epochs"])
+    counts = check_partitions(kafka, ["frames", "quarantine", "cursors", "epochs", STATUS])
     outputs = Outputs(
         frames=kafka.topic("frames"),
         quarantine=kafka.topic("quarantine"),
@@ -69,16 +71,19 @@ def run(
         quarantine_partitions=counts["quarantine"],
     )
 
-    def create() -> Bridge:
-        return Bridge(kafka, relay, host, outputs, first_cursor, should_stop)
+    received, published = Received(), Published()
 
-    try:
-        run_restarting(create, should_stop)
-    except FencedError as error:
-        raise FencedError(
-            f"another bridge for {host} has taken over (topic prefix {kafka.topic_prefix}); only "
-            f"one can run for an upstream: stop one of them ({error})"
-        ) from None
+    def create() -> Bridge:
+        return Bridge(kafka, relay, host, outputs, first_cursor, should_stop, received, published)
+
+    with heartbeat(kafka, STAGE, _slot(host), lambda: report_of(received, published)):
+        try:
+            run_restarting(create, should_stop)
+        except FencedError as error:
+            raise FencedError(
+                f"another bridge for {host} has taken over (topic prefix {kafka.topic_prefix}); "
+                f"only one can run for an upstream: stop one of them ({error})"
+            ) from None
 
 
 def host_of(relay: str) -> str:
@@ -108,6 +113,8 @@ class Bridge:
         outputs: Outputs,
         first_cursor: int | None,
         should_stop: Callable[[], bool],
+        received: Received,
+        published: Published,
     ) -> None:
         """Prepares it; `run` connects. The arguments are those of `run` and what it found out."""
         self._kafka = kafka
@@ -116,15 +123,14 @@ class Bridge:
         self._outputs = outputs
         self._first_cursor = first_cursor
         self._should_stop = should_stop
+        self._received = received
+        self._published = published
 
     def run(self) -> None:
         """Runs until `should_stop`; then publishes what was received."""
         deadline = Deadline()
-        # A colon would need quoting in the names of Kafka's metrics; '~' is in no host name.
-        slot = self._host.replace(":", "~")
-        producer = TransactionalProducer(
-            self._kafka, self._kafka.transactional_id(STAGE, slot), deadline.has_passed
-        )
+        transactional_id = self._kafka.transactional_id(STAGE, _slot(self._host))
+        producer = TransactionalProducer(self._kafka, transactional_id, deadline.has_passed)
         producer.start()
         stored = load_cursor(self._kafka, self._host)
         frames = self._outputs.frames
@@ -140,6 +146,7 @@ class Bridge:
             self._outputs,
             next_offsets={partition: end for (_, partition), end in ends.items()},
             clock_us=_now_us,
+            published=self._published,
         )
         reader = Reader(
             self._relay,
@@ -149,12 +156,13 @@ class Bridge:
             Backoff(random.random),
             is_proven=stored is not None,
             clock_us=_now_us,
+            received=self._received,
         )
 
         def report(event: str) -> None:
             fields = summary(
-                reader.received,
-                publisher.published,
+                self._received,
+                self._published,
                 queued_count=handover.entries_count,
                 now_us=_now_us(),
             )
@@ -194,6 +202,11 @@ class Bridge:
             _log.info(
                 "cursor_found", host=self._host, cursor=stored.seq, generation=stored.generation
             )
+
+
+def _slot(host: str) -> str:
+    # A colon would need quoting in the names of Kafka's metrics; '~' is in no host name.
+    return host.replace(":", "~")
 
 
 def _now_us() -> int:

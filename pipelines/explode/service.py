@@ -1,19 +1,26 @@
 """Explode as a process: frames in, verdicts with cached keys, events and records out."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, assert_never
 
 from pipelines import logs
+from pipelines.atproto.commit import VerifiedCommit
+from pipelines.atproto.frames import IdentityMessage
 from pipelines.atproto.syntax import Did
 from pipelines.config import KafkaConfig
 from pipelines.explode.outputs import OutputTopics, Source, outputs_of
 from pipelines.kafka.admin import check_partitions
+from pipelines.kafka.beat import TOPIC as STATUS
+from pipelines.kafka.counts import LoopCounts, Tally
+from pipelines.kafka.heartbeat import heartbeat
 from pipelines.kafka.loop import Stateless, TransactionalLoop, run_restarting
-from pipelines.kafka.messages import InputMessage, OutputMessage
+from pipelines.kafka.messages import InputMessage, OutputMessage, Position
 from pipelines.kafka.topics import Registry, registry
-from pipelines.verdict import KeyLookup, Refused, Unsigned, judge_frame
+from pipelines.verdict import KeyLookup, Proven, Refused, Skipped, Unsigned, Verdict, judge_frame
 
-_log = logs.get_logger("explode")
+STAGE = "explode"
+
+_log = logs.get_logger(STAGE)
 
 
 class CachedKeys(KeyLookup, Protocol):
@@ -27,7 +34,11 @@ class CachedKeys(KeyLookup, Protocol):
 
 
 class ExplodeStage(Stateless):
-    """One frame at a time; holds no state of any repository."""
+    """One frame at a time; holds no state of any repository.
+
+    Attributes:
+        tally: frames by verdict, and messages written by topic.
+    """
 
     def __init__(self, keys: CachedKeys, topics: OutputTopics) -> None:
         """Wires the stage.
@@ -38,6 +49,8 @@ class ExplodeStage(Stateless):
         """
         self._keys = keys
         self._topics = topics
+        self._kinds = {topics.events: "events", topics.quarantine: "quarantine"}
+        self.tally = Tally()
 
     def prepare(self, batch: Sequence[InputMessage]) -> None:
         """Looks up the signing keys of a batch, all at once."""
@@ -63,7 +76,19 @@ class ExplodeStage(Stateless):
                 offset=message.offset,
                 detail=verdict.error.detail,
             )
-        return outputs_of(verdict, source, self._topics)
+        self.tally.add(*_category(verdict))
+        outputs = outputs_of(verdict, source, self._topics)
+        for output in outputs:
+            self.tally.add("written", self._kinds.get(output.topic, "records"))
+        return outputs
+
+    def committed(self, next_offsets: Mapping[Position, int]) -> None:  # noqa: ARG002 - Stage's
+        """Counts what was processed."""
+        self.tally.commit()
+
+    def discard(self) -> None:
+        """Does not count what will be processed again."""
+        self.tally.discard()
 
 
 def run(
@@ -85,19 +110,24 @@ def run(
     """
     topics = registry()
     names = output_topics(kafka, topics)
-    check_partitions(kafka, ["frames", "events", "quarantine", *topics.specs["records"].topics])
+    written = ["events", "quarantine", *topics.specs["records"].topics]
+    check_partitions(kafka, ["frames", *written, STATUS])
+    stage = ExplodeStage(keys, names)
+    counts = LoopCounts()
 
     def create() -> TransactionalLoop:
         return TransactionalLoop(
             kafka,
-            stage_name="explode",
+            stage_name=STAGE,
             slot=slot,
             topics=[kafka.topic("frames")],
-            stage=ExplodeStage(keys, names),
+            stage=stage,
             should_stop=should_stop,
+            counts=counts,
         )
 
-    run_restarting(create, should_stop)
+    with heartbeat(kafka, STAGE, slot, lambda: counts.report(stage.tally.groups)):
+        run_restarting(create, should_stop)
 
 
 def output_topics(kafka: KafkaConfig, topics: Registry) -> OutputTopics:
@@ -121,6 +151,21 @@ def source_of(message: InputMessage) -> Source:
         received_us=int(headers["received_us"]),
         message=message,
     )
+
+
+def _category(verdict: Verdict) -> tuple[str, str]:
+    """Returns the group in which a verdict is counted, and its member."""
+    match verdict:
+        case Proven(verified):
+            return "proven", "commit" if isinstance(verified, VerifiedCommit) else "sync"
+        case Unsigned(message):
+            return "unsigned", "identity" if isinstance(message, IdentityMessage) else "account"
+        case Refused(error):
+            return "refused", error.reason
+        case Skipped(envelope):
+            return "skipped", envelope.kind
+        case _:
+            assert_never(verdict)
 
 
 def _did(message: InputMessage) -> Did:

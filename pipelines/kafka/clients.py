@@ -4,6 +4,7 @@ Limits of memory, and what happens when they are reached:
 
     producer queue    PRODUCER_QUEUE_KBYTES   the stage waits for deliveries
     consumer queue    CONSUMER_QUEUE_KBYTES   librdkafka stops fetching
+    signs of life     STATUS_QUEUE_COUNT      further ones are dropped
 """
 
 import logging
@@ -22,6 +23,9 @@ CONSUMER_QUEUE_KBYTES = 32 * 1024
 TRANSACTION_TIMEOUT_MS = 10_000
 # Must exceed the broker's minimum of 6 s; a killed worker's partitions stay idle for this long.
 SESSION_TIMEOUT_MS = 10_000
+# A sign of life that is older is worth nothing: five have followed it.
+STATUS_TIMEOUT_MS = 10_000
+STATUS_QUEUE_COUNT = 100
 
 _log = logs.get_logger("kafka")
 
@@ -53,6 +57,18 @@ def create_producer(kafka: KafkaConfig, transactional_id: str) -> Producer:
         "compression.type": "zstd",
         # The first produce of a transaction asks again while the previous one is completing.
         "retry.backoff.ms": 10,
+    }
+    return Producer(settings, logger=_librdkafka_log)
+
+
+def create_status_producer(kafka: KafkaConfig) -> Producer:
+    """Creates a producer for signs of life: in order, outside of transactions, worth no wait."""
+    settings: dict[str, Any] = {
+        **_common(kafka),
+        "enable.idempotence": True,
+        "message.timeout.ms": STATUS_TIMEOUT_MS,
+        "queue.buffering.max.messages": STATUS_QUEUE_COUNT,
+        "topic.metadata.propagation.max.ms": STATUS_TIMEOUT_MS,
     }
     return Producer(settings, logger=_librdkafka_log)
 

@@ -37,7 +37,9 @@ from confluent_kafka import (
 from pipelines import logs
 from pipelines.config import KafkaConfig
 from pipelines.errors import FencedError, OffsetLostError, TransientError
+from pipelines.kafka.beat import State
 from pipelines.kafka.clients import create_group_consumer
+from pipelines.kafka.counts import LoopCounts
 from pipelines.kafka.messages import InputMessage, OutputMessage, Position
 from pipelines.kafka.reading import input_message
 from pipelines.kafka.transaction import (
@@ -134,17 +136,6 @@ class Stateless:
 
 
 @dataclass(slots=True)
-class LoopCounts:
-    """What a loop did since it started."""
-
-    inputs_count: int = 0
-    outputs_count: int = 0
-    output_bytes: int = 0
-    transactions_count: int = 0
-    waits_count: int = 0
-
-
-@dataclass(slots=True)
 class _Batch:
     """Messages read but not committed; `generation` tells whether they are still ours."""
 
@@ -165,6 +156,7 @@ class TransactionalLoop:
         topics: Sequence[str],
         stage: Stage,
         should_stop: Callable[[], bool],
+        counts: LoopCounts | None = None,
     ) -> None:
         """Prepares a loop; `run` connects.
 
@@ -175,6 +167,7 @@ class TransactionalLoop:
             topics: physical names of the inputs.
             stage: what to compute.
             should_stop: asked between batches.
+            counts: those of an earlier loop of this process, to be continued.
         """
         self._topics = list(topics)
         self._stage = stage
@@ -192,7 +185,7 @@ class TransactionalLoop:
         self._finished_since_s = 0.0
         self._last_summary_s = time.monotonic()
         self._slot = slot
-        self.counts = LoopCounts()
+        self.counts = counts or LoopCounts()
 
     def run(self) -> None:
         """Runs until `should_stop`; then commits what is done and leaves the group.
@@ -206,6 +199,7 @@ class TransactionalLoop:
         self._consumer.subscribe(
             self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
         )
+        self.counts.state = State.RUNNING
         try:
             has_background = False
             while not self._should_stop():
@@ -233,6 +227,7 @@ class TransactionalLoop:
             if generation != self._generation or self._should_stop():
                 return
         self._must_restore = False
+        self.counts.state = State.RUNNING
         self._consumer.resume(assignment)
 
     def _read_batch(self, timeout_s: float) -> _Batch:
@@ -279,6 +274,8 @@ class TransactionalLoop:
         consumer.assign(committed)
         consumer.pause(committed)
         self._must_restore = True
+        self.counts.state = State.RESTORING
+        self.counts.partitions_count = len({where.partition for where in partitions})
         self._next_offsets = {
             (where.topic, where.partition): where.offset for where in committed if where.offset > 0
         }
@@ -287,6 +284,7 @@ class TransactionalLoop:
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._forget_unfinished()
         consumer.unassign()
+        self.counts.partitions_count = 0
         self._log.info("revoked", partitions=[where.partition for where in partitions])
 
     def _forget_unfinished(self) -> None:
@@ -389,6 +387,7 @@ class TransactionalLoop:
         retry_s = DEFAULT_RETRY_S if error.retry_after_s is None else error.retry_after_s
         self._log.warning("waiting", detail=str(error), retry_s=retry_s)
         self.counts.waits_count += 1
+        self.counts.waits_for = str(error)
         generation = self._generation
         deadline_s = time.monotonic() + retry_s
         self._consumer.pause(self._consumer.assignment())
@@ -398,6 +397,7 @@ class TransactionalLoop:
             and time.monotonic() < deadline_s
         ):
             self._consumer.poll(POLL_TIMEOUT_S)  # delivers nothing: a new assignment is paused too
+        self.counts.waits_for = None
         if generation == self._generation:
             self._consumer.resume(self._consumer.assignment())
 

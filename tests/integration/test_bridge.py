@@ -30,6 +30,7 @@ from pipelines.bridge.messages import StoredCursor
 from pipelines.config import KafkaConfig
 from pipelines.errors import ConfigError, FencedError
 from pipelines.kafka import admin
+from pipelines.kafka.beat import State, parse_beat
 from pipelines.kafka.messages import InputMessage
 from pipelines.kafka.partition import partition_for
 from pipelines.kafka.topics import validator
@@ -41,7 +42,7 @@ pytestmark = pytest.mark.broker
 
 STANDPIPE = Path(sys.executable).with_name("standpipe")
 PARTITIONS = 3
-TOPICS = ("frames", "quarantine", "cursors", "epochs")
+TOPICS = ("frames", "quarantine", "cursors", "epochs", "status")
 EXIT_TIMEOUT_S = 60.0
 
 
@@ -220,6 +221,10 @@ def test_every_frame_arrives_as_it_was_sent(config: KafkaConfig, network: Captur
         assert message.timestamp_ms == received_us // 1000
     assert_epochs_fit(config, host)
     assert read_committed(config, config.topic("quarantine")) == []
+    last = parse_beat(read_committed(config, config.topic("status"))[-1].value or b"")
+    assert (last.slot, last.report.state) == (host.replace(":", "~"), State.STOPPED)
+    assert last.report.counters["frames"] == len(messages)
+    assert last.report.counters["seq"] == last_seq
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from pipelines.bridge import socket as socket_module
 from pipelines.bridge.backoff import Backoff, Pause
 from pipelines.bridge.handover import HANDOVER_BYTES, Entry, Handover
 from pipelines.bridge.intake import UNDECODABLE_IN_ROW_LIMIT, Intake, Publish, Quarantine
+from pipelines.bridge.progress import Received
 from pipelines.bridge.reader import Reader
 from pipelines.captures import MAX_MESSAGE_BYTES
 from pipelines.errors import UpstreamUnavailableError
@@ -164,6 +165,7 @@ class Story:
                 self.backoff,
                 is_proven=self.is_proven,
                 clock_us=lambda: NOW_US,
+                received=Received(),
             )
             reading = asyncio.create_task(self.reader.run())
             try:

@@ -20,6 +20,7 @@ from pipelines.identity.keyring import KeyRing
 from pipelines.identity.offline import OfflineKeys
 from pipelines.identity.resolver import Resolver
 from pipelines.kafka.admin import apply, plan
+from pipelines.kafka.beat import State, parse_beat
 from pipelines.kafka.messages import InputMessage
 from pipelines.kafka.partition import partition_for
 from pipelines.kafka.topics import registry, validator
@@ -135,6 +136,17 @@ def test_every_frame_has_its_event_records_or_quarantine_as_the_report_says(
         assert (message.key, message.value) == (source.key, source.value)
         assert message.headers[: len(source.headers)] == source.headers
         assert headers["q.reason"].decode() == by_frame[source.value or b""].reason
+
+    last = parse_beat(read_committed(config, config.topic("status"))[-1].value or b"").report
+    assert last.state is State.STOPPED
+    assert last.counters["inputs"] == len(frames)
+    assert last.groups["refused"] == Counter(
+        report.reason for report in reports if report.verdict is Outcome.REFUSED
+    )
+    by_kind = Counter(report.kind for report in reports if report.verdict is not Outcome.REFUSED)
+    assert {**last.groups["proven"], **last.groups["unsigned"]} == by_kind
+    assert last.groups["written"]["events"] == len(frames)
+    assert last.counters["outputs"] == sum(last.groups["written"].values())
 
     _check_records(config, [json.loads(m.value or b"") for m in events], stored, offline)
 

@@ -3,9 +3,10 @@
 import pytest
 
 from pipelines.bridge.messages import StreamPosition
-from pipelines.bridge.progress import Published, Received, summary
+from pipelines.bridge.progress import Published, Received, report_of, summary
 from pipelines.bridge.service import host_of
 from pipelines.errors import ConfigError
+from pipelines.kafka.beat import State
 
 NOW_US = 1_790_000_010_000_000  # 2026-09-21T14:13:30Z
 
@@ -64,6 +65,30 @@ def test_the_delay_is_told_where_the_upstreams_time_can_be_read(
     published = Published(position=StreamPosition(1, time, NOW_US))
     fields = summary(Received(), published, queued_count=0, now_us=NOW_US)
     assert fields["delay_s"] == delay_s
+
+
+def test_the_state_follows_the_connection() -> None:
+    received, published = Received(), Published()
+    assert report_of(received, published).state is State.STARTING
+    received.disconnected_by = "connection refused"
+    report = report_of(received, published)
+    assert (report.state, report.detail) == (State.WAITING, "connection refused")
+    received.disconnected_by, received.connections_count = None, 1
+    report = report_of(received, published)
+    assert (report.state, report.detail) == (State.RUNNING, None)
+
+
+def test_the_sign_of_life_has_the_numbers_that_are_known() -> None:
+    unknown = report_of(Received(), Published()).counters
+    assert unknown["frames"] == 0
+    assert not unknown.keys() & {"seq", "delay_ms", "last_received_us"}
+    received = Received(messages_count=10, last_received_us=NOW_US)
+    published = Published(
+        frames_count=7, position=StreamPosition(17, "2026-09-21T14:13:20.000Z", NOW_US)
+    )
+    known = report_of(received, published).counters
+    assert (known["received"], known["frames"], known["seq"]) == (10, 7, 17)
+    assert (known["delay_ms"], known["last_received_us"]) == (10_000, NOW_US)
 
 
 @pytest.mark.parametrize(

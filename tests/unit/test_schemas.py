@@ -16,6 +16,7 @@ from pipelines.atproto import cbor
 from pipelines.atproto.cid import cid_of, encode_cid
 from pipelines.atproto.errors import Reason
 from pipelines.atproto.syntax import parse_nsid
+from pipelines.kafka.beat import State
 from pipelines.kafka.topics import Format, PartitionBy, TopicSpec, registry, validator
 
 FOLDER = Path(__file__).parents[2] / "schemas"
@@ -30,6 +31,7 @@ KINDS = {
     "epochs": (None, set()),
     "events": ("kind", {"commit", "sync", "identity", "account", "refused"}),
     "records": ("operation", {"create", "update", "delete"}),
+    "status": ("state", set(State)),
 }
 HOURS_MS = 3_600_000
 
