@@ -95,6 +95,14 @@ def test_a_tree_does_not_depend_on_the_order_of_its_making(
     assert tree.root_cid() == build(records).root
 
 
+@given(records=strategies.repositories(max_size=80))
+def test_sorted_records_determine_the_root(records: dict[str, bytes]) -> None:
+    """Spec: B-29."""
+    root = build(records).root
+    assert mst.root_of(sorted(records.items())) == root
+    assert mst.root_of((path.encode(), cid) for path, cid in sorted(records.items())) == root
+
+
 @given(records=strategies.repositories(), data=st.data())
 def test_a_tree_is_taken_apart_in_any_order(
     records: dict[str, bytes], data: st.DataObject
@@ -153,6 +161,9 @@ def test_every_pair_of_small_repositories(
     """Spec: G-12, G-21: from all nodes, and for small commits from the covering ones."""
     states = list(_states(_ascending_paths(layers), values))
     trees = [build(state) for state in states]
+    assert [mst.root_of(sorted(state.items())) for state in states] == [
+        tree.root for tree in trees
+    ]
     for (before, tree_before), (after, tree_after) in itertools.product(
         zip(states, trees, strict=True), repeat=2
     ):

@@ -119,6 +119,16 @@ def test_a_node_of_another_shape_is_refused(root: bytes) -> None:
     assert _reason(lambda: _look(root)) is Reason.MST_NODE
 
 
+@pytest.mark.parametrize(
+    "suffix", [link(VALUE), link(b"\x12\x20" + VALUE[4:]), b"\x01", b"\n/1", b" /1"]
+)
+def test_a_key_has_no_control_character_at_its_start(suffix: Any) -> None:
+    """Spec: B-20: the codec gives links as bytes, which must not pass for a key."""
+    assert _reason(lambda: _look(_raw_node(_entry("", k=suffix)))) is Reason.MST_KEY
+    second = _entry("", k=suffix, p=len(LEAF_BEFORE))
+    assert _reason(lambda: _look(_raw_node(_entry(LEAF_BEFORE), second))) is Reason.MST_KEY
+
+
 @pytest.mark.parametrize("absent", ["k", "p", "t", "v"])
 def test_every_field_of_an_entry_is_there(absent: str) -> None:
     """Spec: B-40: absent is not null."""
@@ -314,16 +324,21 @@ def test_a_key_has_at_most_1024_bytes() -> None:
     assert _reason(lambda: _look(node([longer]))) is Reason.MST_KEY
 
 
+def _set_max_layer(monkeypatch: pytest.MonkeyPatch, layer: int) -> None:
+    for module in ("node", "inversion"):
+        monkeypatch.setattr(f"pipelines.atproto.mst.{module}.MAX_LAYER", layer)
+
+
 def test_the_layer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spec: M-03: nobody can make a key of the real bound, so the bound is moved."""
     high = oracle.sample_paths(4)[0]
     records = {LEAF_BEFORE: VALUE, high: VALUE}
     tree, low = build(records), build({LEAF_BEFORE: VALUE})
     delete = make_op(Action.DELETE, high, None, VALUE)
-    monkeypatch.setattr(mst, "MAX_LAYER", 4)
+    _set_max_layer(monkeypatch, 4)
     assert mst.invert(tree.nodes, tree.root, [update(high)]) == tree.root
     assert mst.invert(low.nodes, low.root, [delete]) == tree.root
-    monkeypatch.setattr(mst, "MAX_LAYER", 3)
+    _set_max_layer(monkeypatch, 3)
     assert (
         _reason(lambda: mst.invert(tree.nodes, tree.root, [update(high)])) is Reason.MST_TOO_LARGE
     )

@@ -46,6 +46,7 @@ def test_trees_of_the_example_keys_are_built_key_by_key(shared_data: Path) -> No
     """Spec: B-29: in whatever order they come."""
     keys = (shared_data / "interop" / "mst" / "example_keys.txt").read_text().split()
     expected = oracle.build(dict.fromkeys(keys, _VALUE)).root
+    assert mst.root_of((key, _VALUE) for key in sorted(keys)) == expected
     for order in (keys, sorted(keys), sorted(keys, reverse=True)):
         tree = mst.PartialTree({}, mst.EMPTY_ROOT_CID)
         for key in order:
@@ -81,3 +82,4 @@ def test_trees_of_the_example_keys_are_built_key_by_key(shared_data: Path) -> No
 )
 def test_known_trees_have_their_root(keys: tuple[str, ...], root: str) -> None:
     assert encode_cid(oracle.build(dict.fromkeys(keys, _VALUE)).root) == root
+    assert encode_cid(mst.root_of((key, _VALUE) for key in keys)) == root

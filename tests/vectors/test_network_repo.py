@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from support import oracle
 
+from pipelines.atproto import mst
 from pipelines.atproto.car import read_car
 from pipelines.atproto.cid import cid_of, encode_cid, parse_cid
 from pipelines.atproto.commit import open_commit
@@ -41,6 +42,7 @@ def test_the_tree_holds_the_listed_records_and_nothing_else(folder: Path) -> Non
     listed = {path: parse_cid(text) for path, text in (line.split("\t") for line in lines)}
     roots, blocks = read_car((folder / "repo.car").read_bytes())
     tree = oracle.build(listed)
+    assert mst.root_of(sorted(listed.items())) == tree.root
     assert oracle.read(blocks, tree.root) == listed
     assert blocks == {roots[0]: blocks[roots[0]]} | tree.nodes | {
         cid: blocks[cid] for cid in listed.values()

@@ -1,0 +1,122 @@
+"""The root that a set of records determines: sorted path → record CID, in one pass.
+
+A tree's shape depends on its keys alone, so whoever holds the list of a repository's records can
+compute the root that its commit must have signed. That is how an audit compares a state with the
+network's, without any node of the network's.
+
+Source: draft-holmgren-at-repository "Tree Structure", "MST Construction". spec: B-23…B-29, B-41.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from pipelines.atproto import cbor
+from pipelines.atproto.cid import cid_of, is_dag_cbor_cid
+from pipelines.atproto.errors import MstError, Reason
+from pipelines.atproto.mst.node import (
+    EMPTY_ROOT_CID,
+    MAX_KEY_BYTES,
+    MAX_LAYER,
+    MAX_NODE_ENTRIES_COUNT,
+    check_suffix,
+    common_prefix_length,
+    layer_of,
+)
+
+
+class _OpenNode:
+    """The last node of a layer: keys may still be added to it."""
+
+    __slots__ = ("entries", "last_key", "left")
+
+    def __init__(self) -> None:
+        self.left: bytes | None = None
+        self.entries: list[dict[str, Any]] = []
+        self.last_key = b""
+
+    def hang(self, child: bytes) -> None:
+        """Puts a closed node of the layer below after the last entry."""
+        if self.entries:
+            self.entries[-1]["t"] = child
+        else:
+            self.left = child
+
+    def add(self, key: bytes, record_cid: bytes) -> None:
+        if len(self.entries) == MAX_NODE_ENTRIES_COUNT:
+            raise MstError(Reason.MST_TOO_LARGE, "a node with more entries than is plausible")
+        prefix_length = common_prefix_length(self.last_key, key)
+        suffix = key[prefix_length:]
+        check_suffix(suffix)
+        self.entries.append({"k": suffix, "p": prefix_length, "t": None, "v": record_cid})
+        self.last_key = key
+
+    def close(self) -> bytes | None:
+        """Encodes the node, if there is one, and starts the next."""
+        if not self.entries and self.left is None:
+            return None
+        cid = cid_of(cbor.encode({"e": self.entries, "l": self.left}))
+        self.left, self.entries, self.last_key = None, [], b""
+        return cid
+
+
+def root_of(items: Iterable[tuple[str | bytes, bytes]]) -> bytes:
+    """Computes the root of the tree that holds exactly some records.
+
+    Takes linear time, and the memory of one node a layer: at most `MAX_LAYER` + 1 nodes of
+    `MAX_NODE_ENTRIES_COUNT` entries, practically a few kilobytes.
+
+    Args:
+        items: path (text, or its UTF-8 bytes) and the raw CID of the record, in ascending order of
+            the paths' bytes, each path once. Text sorts like its UTF-8 bytes in Python.
+
+    Returns:
+        The root's raw CID; `EMPTY_ROOT_CID` for no records.
+
+    Raises:
+        MstError: paths not ascending (`mst.key_order`); a path that is empty, longer than
+            `MAX_KEY_BYTES`, or has characters that no path has (`mst.key`); a value that is not
+            the CID of an object (`mst.node`); a tree beyond `MAX_LAYER` or
+            `MAX_NODE_ENTRIES_COUNT` (`mst.too_large`).
+    """
+    open_nodes = [_OpenNode()]
+    before = b""
+    for path, record_cid in items:
+        key = _key_of(path)
+        if key <= before:
+            raise MstError(Reason.MST_KEY_ORDER, f"paths not ascending at {key[:80]!r}")
+        if not is_dag_cbor_cid(record_cid):
+            raise MstError(Reason.MST_NODE, f"the value of {key[:80]!r} is no object's CID")
+        before = key
+        layer = layer_of(key)
+        if layer >= len(open_nodes):
+            if layer > MAX_LAYER:
+                raise MstError(Reason.MST_TOO_LARGE, f"a key of layer {layer}")
+            open_nodes += [_OpenNode() for _ in range(len(open_nodes), layer + 1)]
+        # Whatever is open below this key is complete now: no later key can come before it.
+        child = _close(open_nodes[:layer])
+        node = open_nodes[layer]
+        if child is not None:
+            node.hang(child)
+        node.add(key, record_cid)
+    # The topmost open node has a key, or there is none at all: a root always has entries.
+    return _close(open_nodes) or EMPTY_ROOT_CID
+
+
+def _close(open_nodes: list[_OpenNode]) -> bytes | None:
+    """Closes nodes, lowest layer first, each hung into the next; returns the last one's CID."""
+    child: bytes | None = None
+    for node in open_nodes:
+        if child is not None:
+            node.hang(child)
+        child = node.close()
+    return child
+
+
+def _key_of(path: str | bytes) -> bytes:
+    try:
+        key = path.encode() if isinstance(path, str) else path
+    except UnicodeEncodeError:
+        raise MstError(Reason.MST_KEY, "a path with a lone surrogate") from None
+    if not 0 < len(key) <= MAX_KEY_BYTES:
+        raise MstError(Reason.MST_KEY, f"a path of {len(key)} bytes")
+    return key
