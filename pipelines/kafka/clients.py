@@ -94,14 +94,33 @@ def create_reader(kafka: KafkaConfig) -> Consumer:
 
     It reports the end of each partition as an event (`KafkaError._PARTITION_EOF`).
     """
+    return Consumer(_reader(kafka), logger=_librdkafka_log)
+
+
+def create_sampler(kafka: KafkaConfig, *, count: int, fetch_bytes: int) -> Consumer:
+    """Creates a reader that fetches little more than it is asked for.
+
+    Args:
+        kafka: the cluster.
+        count: messages of a partition that are enough; no more are fetched ahead.
+        fetch_bytes: of one fetch from one partition; one batch may pass it.
+    """
     settings = {
+        **_reader(kafka),
+        "queued.min.messages": count,
+        "fetch.message.max.bytes": fetch_bytes,
+    }
+    return Consumer(settings, logger=_librdkafka_log)
+
+
+def _reader(kafka: KafkaConfig) -> dict[str, Any]:
+    return {
         **_consumer(kafka),
         # librdkafka wants a name; nothing is ever committed under it.
         "group.id": kafka.group("reader"),
         "auto.offset.reset": "earliest",
         "enable.partition.eof": True,
     }
-    return Consumer(settings, logger=_librdkafka_log)
 
 
 def _consumer(kafka: KafkaConfig) -> dict[str, Any]:
