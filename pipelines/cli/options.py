@@ -6,12 +6,33 @@ from typing import Any
 
 import click
 
+from pipelines.atproto.errors import ProtocolError
+from pipelines.atproto.syntax import Did, parse_did
 from pipelines.config import (
     DEFAULT_BOOTSTRAP_SERVERS,
     DEFAULT_TOPIC_PREFIX,
     ENVIRONMENT_PREFIX,
     KafkaConfig,
 )
+
+
+class _DidType(click.ParamType):
+    """A DID."""
+
+    name = "did"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Did:
+        try:
+            return parse_did(value)
+        except ProtocolError as error:
+            self.fail(
+                f"{error.detail}; write it like did:plc:ewvi7nxzyoun6zhxrhs64oiz", param, ctx
+            )
+
+
+DID = _DidType()
 
 
 def kafka_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit re-exports
     AdminClient,
     AlterConfigOpType,
@@ -307,6 +307,20 @@ def check_partitions(kafka: KafkaConfig, topics: Iterable[str]) -> dict[str, int
     return counts
 
 
+def topic_ids(kafka: KafkaConfig, topics: Iterable[str]) -> dict[str, str]:
+    """Returns the cluster's ids of topics: one that was deleted and made anew has another.
+
+    Args:
+        kafka: the cluster.
+        topics: physical names.
+
+    Raises:
+        BrokerUnavailableError: no broker answers.
+        ConfigError: there is no such topic.
+    """
+    return _Connection(kafka).topic_ids(topics)
+
+
 def _refuse(differences: Iterable[PartitionsDifference]) -> None:
     listed = ", ".join(map(str, differences))
     if listed:
@@ -378,6 +392,16 @@ class _Connection:
                 for name, topic in metadata.topics.items()
             },
         )
+
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """Reads the ids of topics (KIP-516)."""
+        futures = self._client.describe_topics(
+            TopicCollection(list(topics)), request_timeout=REQUEST_TIMEOUT_S
+        )
+        return {
+            name: str(self._result(future, f"describe the topic {name}").topic_id)
+            for name, future in futures.items()
+        }
 
     def create(self, topics: Iterable[PhysicalTopic], replication_factor: int) -> None:
         """Creates topics; one that exists already is left as it is."""

@@ -96,17 +96,14 @@ def read_between(
 
 
 def log_ends(
-    kafka: KafkaConfig,
-    partitions: Iterable[Position],
-    isolation_level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    kafka: KafkaConfig, partitions: Iterable[Position], *, is_readable: bool = False
 ) -> dict[Position, int]:
     """Returns the offset after the last message of partitions.
 
     Args:
         kafka: the cluster.
         partitions: topics and partitions.
-        isolation_level: whether open transactions count, or what comes from the first of them on
-            does not.
+        is_readable: what comes from the first open transaction on does not count.
 
     Raises:
         BrokerUnavailableError: the broker does not answer.
@@ -120,7 +117,9 @@ def log_ends(
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # has no annotations
     futures = admin.list_offsets(
         {TopicPartition(*where): latest for where in wanted},
-        isolation_level=isolation_level,
+        isolation_level=(
+            IsolationLevel.READ_COMMITTED if is_readable else IsolationLevel.READ_UNCOMMITTED
+        ),
         request_timeout=REQUEST_TIMEOUT_S,
     )
     try:
@@ -148,7 +147,7 @@ def readable_log_ends(kafka: KafkaConfig, partitions: Iterable[Position]) -> dic
     unreadable = set(ends)
     deadline_s = time.monotonic() + OPEN_TRANSACTIONS_TIMEOUT_S
     while True:
-        readable = log_ends(kafka, unreadable, IsolationLevel.READ_COMMITTED)
+        readable = log_ends(kafka, unreadable, is_readable=True)
         unreadable = {where for where, end in readable.items() if end < ends[where]}
         if not unreadable:
             return ends

@@ -10,7 +10,7 @@ Schemas before somebody asks for a validator, and does not check the examples (t
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from importlib import resources
@@ -110,7 +110,8 @@ class TopicSpec:
         format: what the value is.
         headers: in the order in which they are written.
         versions: of a JSON value, from 1 without gaps; empty for other formats.
-        collections: of a family, the collections with a topic of their own; else empty.
+        collections: of a family, the collections with a topic of their own; else empty. The
+            families `records` and `latest` have the same.
     """
 
     name: str
@@ -161,22 +162,25 @@ class Registry:
         self.topics: Mapping[str, TopicSpec] = MappingProxyType(
             {topic: spec for spec in specs.values() for topic in spec.topics}
         )
-        records = self.specs["records"]
-        self._records_other = f"{records.name}.{OTHER}"
-        self._records_topics = {nsid: f"{records.name}.{nsid}" for nsid in records.collections}
+        self._families = {
+            spec.name: {nsid: f"{spec.name}.{nsid}" for nsid in spec.collections}
+            for spec in specs.values()
+            if spec.collections
+        }
 
     @property
     def admitted_collections(self) -> tuple[str, ...]:
         """The collections whose records have a topic of their own."""
         return self.specs["records"].collections
 
-    def topic_for_collection(self, collection: str) -> str:
+    def topic_for_collection(self, collection: str, family: str = "records") -> str:
         """Returns the logical name of the topic that takes the records of a collection.
 
         Args:
             collection: an NSID; compared exactly, so another casing is another collection.
+            family: `records` or `latest`.
         """
-        return self._records_topics.get(collection, self._records_other)
+        return self._families[family].get(collection, f"{family}.{OTHER}")
 
     def physical_topics(self, kafka: KafkaConfig, partitions: int) -> tuple[PhysicalTopic, ...]:
         """Returns the topics of a deployment, sorted by name.
@@ -247,6 +251,7 @@ def load_registry(folder: Traversable) -> Registry:
     )
     problems: list[str] = []
     specs: dict[str, TopicSpec] = {}
+    followed: dict[str, str] = {}
     for file in sorted((folder / "topics").iterdir(), key=lambda file: file.name):
         try:
             entry = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -258,10 +263,20 @@ def load_registry(folder: Traversable) -> Registry:
         problems += [f"{file.name}: {problem}" for problem in found]
         if not found:
             specs[entry["topic"]] = _spec(folder, entry)
+            if "collections_of" in entry:
+                followed[entry["topic"]] = entry["collections_of"]
     if not problems and not specs.get("records"):
         problems.append("records.yaml: missing")
+    if not problems:
+        problems += [
+            f"{name}.yaml: collections_of names {leader}, which has no entry"
+            for name, leader in followed.items()
+            if leader not in specs
+        ]
     if problems:
         raise ConfigError(*problems)
+    for name, leader in followed.items():
+        specs[name] = replace(specs[name], collections=specs[leader].collections)
     return Registry(specs)
 
 

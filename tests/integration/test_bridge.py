@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 import random
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from confluent_kafka import Producer
 from conftest import free_port
 from support import wire
 from support.kafka import read_committed, wait_until
+from support.logs import Log, captured_logs
 
 from pipelines.atproto.frames import MAX_FRAME_BYTES, parse_envelope
 from pipelines.bridge import service
@@ -66,39 +66,10 @@ def network(capture_folder: Path) -> CapturedNetwork:
     return load_network(capture_folder)
 
 
-class Log(logging.Handler):
-    """What the bridge and its Kafka clients log.
-
-    Attributes:
-        lines: event and fields, as they come.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.lines: list[tuple[str, dict[str, Any]]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append((record.getMessage(), getattr(record, "fields", {})))
-
-    def has(self, event: str) -> bool:
-        return any(name == event for name, _ in self.lines)
-
-    def last(self, event: str) -> dict[str, Any]:
-        return [fields for name, fields in self.lines if name == event][-1]
-
-
 @pytest.fixture
 def log() -> Iterator[Log]:
-    log = Log()
-    loggers = [logging.getLogger(f"standpipe.{name}") for name in ("bridge", "kafka")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(log)
-        logger.setLevel(logging.DEBUG)
-    yield log
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.removeHandler(log)
-        logger.setLevel(level)
+    with captured_logs("bridge", "kafka") as log:
+        yield log
 
 
 class RunningBridge:

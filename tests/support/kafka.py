@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit re-exports
     AdminClient,
     NewTopic,
@@ -38,6 +38,22 @@ def read_committed(kafka: KafkaConfig, topic: str) -> list[InputMessage]:
     """Reads all partitions from their beginning to their end, partition by partition."""
     messages = read_to_end(kafka, [topic])
     return sorted(messages, key=lambda message: (message.partition, message.offset))
+
+
+def is_caught_up(config: KafkaConfig, stage: str, topic: str) -> bool:
+    """Tells whether a stage has committed the position after the last message of its input."""
+    ends: dict[int, int] = {}
+    for message in read_committed(config, topic):
+        ends[message.partition] = message.offset + 1
+    consumer = Consumer(
+        {"bootstrap.servers": config.bootstrap_servers, "group.id": config.group(stage)}
+    )
+    try:
+        wanted = [TopicPartition(topic, partition) for partition in ends]
+        found = consumer.committed(wanted, timeout=20)
+    finally:
+        consumer.close()
+    return all(where.offset == ends[where.partition] for where in found)
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 40) -> None:

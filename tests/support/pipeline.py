@@ -1,6 +1,7 @@
 """The pipeline as a test runs it: the real commands as processes, over a simulated network."""
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,13 @@ class Pipeline:
         urls = ["--plc-url", self._addresses.plc, "--did-web-url", self._addresses.did_web]
         return self._start("explode", "--slot", slot, *urls)
 
+    def start_compact(self, slot: str = "0") -> Stage:
+        return self._start("compact", "--slot", slot, "--state-dir", str(self.store_folder(slot)))
+
+    def store_folder(self, slot: str) -> Path:
+        """Returns where a compact process keeps its stores."""
+        return self._folder / f"stores-{slot}"
+
     def _start(self, *arguments: str) -> Stage:
         cluster = ["--bootstrap-servers", self.kafka.bootstrap_servers]
         prefix = ["--topic-prefix", self.kafka.topic_prefix]
@@ -71,6 +79,23 @@ class Pipeline:
         stage = Stage([*arguments, *cluster, *prefix], log)
         self.stages.append(stage)
         return stage
+
+
+def run_command(config: KafkaConfig, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command against a cluster to its end."""
+    cluster = ["--bootstrap-servers", config.bootstrap_servers]
+    return subprocess.run(
+        [
+            *(sys.executable, "-c", "from pipelines.cli import main; main()"),
+            *arguments,
+            *cluster,
+            *("--topic-prefix", config.topic_prefix),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 @contextmanager

@@ -30,7 +30,9 @@ KINDS = {
     "cursors": (None, set()),
     "epochs": (None, set()),
     "events": ("kind", {"commit", "sync", "identity", "account", "refused"}),
+    "latest": (None, set()),
     "records": ("operation", {"create", "update", "delete"}),
+    "repos": ("sync", {"unknown", "synchronized", "desynchronized"}),
     "status": ("state", set(State)),
 }
 HOURS_MS = 3_600_000
@@ -92,7 +94,7 @@ def test_everything_about_one_account_is_partitioned_alike() -> None:
         if spec.key.partition_by is PartitionBy.DID:
             assert spec.partitions is None
     by_did = {spec.name for spec in SPECS if spec.key.partition_by is PartitionBy.DID}
-    assert by_did == {"frames", "events", "records"}
+    assert by_did == {"frames", "events", "records", "repos", "latest"}
 
 
 def test_admitted_collections_are_valid_names_in_order() -> None:

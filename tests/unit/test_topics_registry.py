@@ -36,18 +36,20 @@ def test_the_package_and_the_folder_are_the_same_registry() -> None:
 
 def test_registry_names_every_topic_of_the_pipeline() -> None:
     topics = registry().topics
-    assert {topic for topic in topics if not topic.startswith("records.")} == {
+    families = ("records.", "latest.")
+    assert {topic for topic in topics if not topic.startswith(families)} == {
         "frames",
         "cursors",
         "epochs",
         "events",
         "quarantine",
+        "repos",
         "status",
     }
     assert "records.app.bsky.feed.like" in topics
     assert "records.other" in topics
     assert "records" not in topics
-    assert len(topics) == 6 + len(registry().admitted_collections) + 1
+    assert len(topics) == 7 + 2 * (len(registry().admitted_collections) + 1)
 
 
 def test_entry_is_typed() -> None:
@@ -152,6 +154,19 @@ def test_a_defect_is_named(copy: Path, topic: str, old: str, new: str, complaint
 def test_an_empty_entry_is_named(copy: Path) -> None:
     (copy / "topics" / "empty.yaml").write_text("", encoding="utf-8")
     assert problems_of(copy) == ("empty.yaml: $: None is not of type 'object'",)
+
+
+def test_a_family_that_follows_another_has_its_collections(copy: Path) -> None:
+    edit(copy, "records", "  - chat.bsky.actor.declaration\n", "  - com.example.more\n")
+    topics = load_registry(copy)
+    assert "latest.com.example.more" in topics.topics
+    assert topics.topic_for_collection("com.example.more", "latest") == "latest.com.example.more"
+    assert topics.topic_for_collection("chat.bsky.actor.declaration", "latest") == "latest.other"
+
+
+def test_a_family_that_follows_nobody_is_named(copy: Path) -> None:
+    edit(copy, "latest", "collections_of: records", "collections_of: nobody")
+    assert problems_of(copy) == ("latest.yaml: collections_of names nobody, which has no entry",)
 
 
 def test_a_registry_without_records_is_refused(copy: Path) -> None:

@@ -1,0 +1,50 @@
+"""`standpipe compact`: one process that keeps repositories' state and latest records."""
+
+from pathlib import Path
+
+import click
+
+from pipelines.cli.options import kafka_options
+from pipelines.compact import service
+from pipelines.config import KafkaConfig, state_directory
+from pipelines.process import stop_event
+
+
+@click.command()
+@click.option(
+    "--slot",
+    default="0",
+    show_default=True,
+    metavar="NAME",
+    help="Stable name of this process; each compact process of a deployment has its own.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    metavar="DIR",
+    help="Where the local stores are. Default: compact/<topic prefix>/<slot> in $STANDPIPE_HOME "
+    "(.standpipe). They may be deleted at any time: they are rebuilt from the topics.",
+)
+@kafka_options
+def command(slot: str, state_dir: Path | None, kafka: KafkaConfig) -> None:
+    """Keep the latest state: atproto.events → repos, latest.*.
+
+    \b
+    repos     per DID: the commit whose records we hold, whether the account may be shown, and
+              whether anything is missing (sync: unknown, synchronized, desynchronized)
+    latest.*  per at-uri: the latest record; a null where it is gone
+
+    A commit is applied if it continues the one before, by revision and by the root of the tree.
+    One that does not, a commit that was refused, and a repository that is not known from its
+    first commit on make the repository desynchronized, with the reason.
+
+    Start one, or several with their own --slot; they share the partitions and take over from each
+    other. Its memory is in the topics: a local store that is missing, damaged or too old is built
+    anew at the start, with a line "restoring" every five seconds.
+
+    Ctrl-C finishes the batch in hand and leaves the group.
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
+    folder = state_dir or state_directory() / "compact" / kafka.topic_prefix / slot
+    with stop_event() as stop:
+        service.run(kafka, folder, slot=slot, should_stop=stop.is_set)

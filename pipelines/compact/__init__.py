@@ -1,0 +1,15 @@
+"""The stage with state: events → what each repository holds now.
+
+    events.py     a message of `events` → one of five typed events
+    state.py      what is known of a repository, as `repos` holds it
+    reducer.py    state and event → new state, and the records that changed (pure)
+    outputs.py    state and records → messages of `repos` and `latest.*` (pure)
+    store.py      one partition's state on disk
+    held.py       the same with what is not committed yet on top
+    restore.py    from the topics into the store
+    audit.py      the records of a repository against its signed root
+    service.py    the stage, wired to Kafka
+
+It judges what explode cannot: whether a proven commit follows the one before. Its only live input
+is `events`; `repos` and `latest.*` are at once its output and its memory.
+"""

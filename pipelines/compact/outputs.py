@@ -1,0 +1,177 @@
+"""From a new state to messages: the repository in `repos`, its records in `latest.*`.
+
+Pure. The shapes are the contracts in `schemas/` (repos, latest).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import orjson
+
+from pipelines.atproto.errors import Reason
+from pipelines.atproto.frames import Action
+from pipelines.atproto.syntax import Did, Tid
+from pipelines.compact.events import Body, EventOp, Source
+from pipelines.compact.state import RepoState, encode_repo
+from pipelines.kafka.messages import Headers, OutputMessage
+
+# All records of one commit. A hostile one can name a record of 1 MB in 200 operations, and JSON
+# escapes grow text sixfold: beyond the budget records go out without their body.
+RECORDS_BUDGET_BYTES = 16 * 1024 * 1024
+
+_TOO_LARGE = Body(None, Reason.JSON_TOO_LARGE, None)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTopics:
+    """Physical topic names, and which collections have one of their own."""
+
+    repos: str
+    latest_other: str
+    latest_by_collection: Mapping[str, str]
+
+    @property
+    def latest(self) -> tuple[str, ...]:
+        """The names of all topics of records."""
+        return (*self.latest_by_collection.values(), self.latest_other)
+
+    def latest_of(self, collection: str) -> str:
+        """Returns the topic of a collection's records."""
+        return self.latest_by_collection.get(collection, self.latest_other)
+
+
+class RecordHeaders(NamedTuple):
+    """What the headers of a message in `latest.*` say that the state needs.
+
+    Attributes:
+        rev: revision of the commit that the message comes from.
+        cid: CID of the record as text; None for a tombstone.
+    """
+
+    rev: Tid
+    cid: str | None
+
+
+def repo_message(state: RepoState, partition: int, topics: OutputTopics) -> OutputMessage:
+    """Returns the message of `repos` for a state."""
+    headers: Headers = [
+        ("did", state.did.encode()),
+        ("sync", state.sync.encode()),
+        ("active", _flag(state.active)),
+    ]
+    return OutputMessage(
+        topics.repos,
+        partition,
+        state.did.encode(),
+        encode_repo(state),
+        headers,
+        state.source.received_us // 1000,
+    )
+
+
+def record_messages(
+    did: Did,
+    rev: Tid,
+    ops: Iterable[EventOp],
+    source: Source,
+    partition: int,
+    topics: OutputTopics,
+) -> list[OutputMessage]:
+    """Returns the messages of `latest.*` for the operations of a commit, in their order."""
+    messages = []
+    budget_bytes = RECORDS_BUDGET_BYTES
+    for op in ops:
+        value = None
+        if op.body is not None:
+            value = _record_value(did, rev, op, op.body, source)
+            budget_bytes -= len(value)
+            if budget_bytes < 0:
+                value = _record_value(did, rev, op, _TOO_LARGE, source)
+        messages.append(
+            _record_message(did, rev, op, value, source.received_us // 1000, partition, topics)
+        )
+    return messages
+
+
+def tombstone_message(
+    did: Did, path: str, prev: str, state: RepoState, partition: int, topics: OutputTopics
+) -> OutputMessage:
+    """Returns the tombstone of a record that goes with its deleted account.
+
+    Args:
+        did: the repository.
+        path: of the record.
+        prev: the record's CID, as text.
+        state: of the repository; its `deleted_rev` is the tombstone's revision.
+        partition: of the repository.
+        topics: where outputs go.
+    """
+    assert state.deleted_rev is not None
+    collection, _, rkey = path.partition("/")
+    op = EventOp(Action.DELETE, collection, rkey, None, prev, None)  # type: ignore[arg-type]  # read back
+    return _record_message(
+        did, state.deleted_rev, op, None, state.source.received_us // 1000, partition, topics
+    )
+
+
+def record_headers(headers: Headers) -> RecordHeaders:
+    """Reads the headers of a message of `latest.*`."""
+    found = dict(headers)
+    cid = found.get("cid")
+    return RecordHeaders(Tid(found["rev"].decode()), None if cid is None else cid.decode())
+
+
+def record_address(key: bytes) -> tuple[Did, str]:
+    """Returns DID and path of the record that a key of `latest.*` names."""
+    did, _, path = key.decode().removeprefix("at://").partition("/")
+    return Did(did), path
+
+
+def _record_value(did: Did, rev: Tid, op: EventOp, body: Body, source: Source) -> bytes:
+    return orjson.dumps(
+        {
+            "uri": f"at://{did}/{op.path}",
+            "did": did,
+            "collection": op.collection,
+            "rkey": op.rkey,
+            "cid": op.cid,
+            "rev": rev,
+            **source._asdict(),
+            **body._asdict(),
+        }
+    )
+
+
+def _record_message(
+    did: Did,
+    rev: Tid,
+    op: EventOp,
+    value: bytes | None,
+    timestamp_ms: int,
+    partition: int,
+    topics: OutputTopics,
+) -> OutputMessage:
+    headers: Headers = [
+        ("did", did.encode()),
+        ("collection", op.collection.encode()),
+        ("operation", op.action.encode()),
+        ("rev", rev.encode()),
+        ("live", _flag(True)),
+    ]
+    if op.cid is not None:
+        headers.append(("cid", op.cid.encode()))
+    if op.prev is not None:
+        headers.append(("prev", op.prev.encode()))
+    return OutputMessage(
+        topics.latest_of(op.collection),
+        partition,
+        f"at://{did}/{op.path}".encode(),
+        value,
+        headers,
+        timestamp_ms,
+    )
+
+
+def _flag(value: bool) -> bytes:
+    return b"true" if value else b"false"

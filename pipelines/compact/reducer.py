@@ -1,0 +1,198 @@
+"""What an event does to a repository: the one place that judges continuity.
+
+A pure function; ARCHITECTURE.md shows it as a table. Its rules, in the order of their checks:
+
+    H-10        commits and syncs of an account that is not active are ignored
+    G-04, G-31  a revision that is not above the head (or went with a deletion) is ignored
+    G-18        an unknown repository begins with its first commit; anything else lacks history
+    G-16, G-19  a commit continues the head if `since` is its revision and `prev_data` its root
+    G-32, G-33  a newer sync with the head's root moves the head; with another root it does not
+                continue it
+    G-12        a refused commit is authentic: the repository changed in a way nobody proved
+
+What does not continue the head desynchronizes the repository. Its records then stay as they are
+at the head, which is proven, until it is repaired; or until the chain closes by itself, because
+what was missing came after all.
+
+Source: draft-holmgren-at-repository "Commit Validation", "Re-synchronization";
+atproto.com/specs/sync; atproto.com/specs/account.
+"""
+
+from dataclasses import replace
+from enum import StrEnum
+from typing import NamedTuple, assert_never
+
+from pipelines.atproto.cid import encode_cid
+from pipelines.atproto.mst import EMPTY_ROOT_CID
+from pipelines.atproto.syntax import Tid, parse_datetime
+from pipelines.compact.events import (
+    AccountEvent,
+    CommitEvent,
+    Event,
+    EventOp,
+    IdentityEvent,
+    RefusedEvent,
+    Signed,
+    SignedEvent,
+    Source,
+    SyncEvent,
+)
+from pipelines.compact.state import AccountMark, Desync, Head, RepoState, Sync
+
+DELETED = "deleted"
+
+_EMPTY_ROOT = encode_cid(EMPTY_ROOT_CID)
+
+
+class Outcome(StrEnum):
+    """What became of an event; a label of the stage's counters."""
+
+    APPLIED = "applied"  # the head moved, with the records of the commit
+    DESYNCHRONIZED = "desynchronized"  # it does not continue the head
+    STALE = "stale"  # there before, or older
+    INACTIVE = "inactive"  # of an account that is not active
+    ACCOUNT = "account"  # the account's status was taken over
+    IGNORED = "ignored"  # nothing of it concerns the state of a repository
+
+
+class Reduction(NamedTuple):
+    """The result of one event.
+
+    Attributes:
+        outcome: what became of it.
+        state: the repository's new state; None if nothing changed.
+        ops: operations to carry out on the records.
+    """
+
+    outcome: Outcome
+    state: RepoState | None = None
+    ops: tuple[EventOp, ...] = ()
+
+
+def reduce_event(known: RepoState | None, event: Event) -> Reduction:
+    """Applies an event to a repository.
+
+    Args:
+        known: the state before; None for a repository that was never heard of.
+        event: of this repository.
+    """
+    state = RepoState(event.did, event.source) if known is None else known
+    match event:
+        case IdentityEvent():
+            return Reduction(Outcome.IGNORED)
+        case AccountEvent():
+            return _reduce_account(state, event)
+        case CommitEvent() | SyncEvent() | RefusedEvent():
+            return _reduce_signed(state, event)
+        case _:
+            assert_never(event)
+
+
+def _reduce_account(state: RepoState, event: AccountEvent) -> Reduction:
+    if _is_older(event.source, state.account):
+        return Reduction(Outcome.STALE)
+    source = event.source
+    state = replace(
+        state,
+        source=source,
+        active=event.active,
+        status=event.status,
+        account=AccountMark(source.host, source.seq, source.time or ""),
+    )
+    if not event.active and event.status == DELETED:
+        state = _without_repository(state)
+    return Reduction(Outcome.ACCOUNT, state)
+
+
+def _is_older(source: Source, mark: AccountMark | None) -> bool:
+    """Tells whether an `#account` was made before the one we have (FACTS: no chain repairs it)."""
+    if mark is None:
+        return False
+    if source.host == mark.host:
+        return source.seq <= mark.seq
+    # Sequence numbers of different hosts say nothing about each other; their clocks may.
+    return parse_datetime(source.time) < parse_datetime(mark.time)
+
+
+def _without_repository(state: RepoState) -> RepoState:
+    revs = [signed.rev for signed in (state.seen, state.head and state.head.signed) if signed]
+    if state.deleted_rev is not None:
+        revs.append(state.deleted_rev)
+    return replace(
+        state,
+        sync=Sync.UNKNOWN,
+        reason=None,
+        desynchronized_us=None,
+        head=None,
+        seen=None,
+        deleted_rev=max(revs, default=None),
+        is_purging=state.is_purging or state.head is not None,
+    )
+
+
+def _reduce_signed(state: RepoState, event: SignedEvent) -> Reduction:
+    if not state.active:
+        return Reduction(Outcome.INACTIVE)
+    signed = event.signed
+    if signed.rev <= _newest_rev(state):
+        return Reduction(Outcome.STALE)
+    seen = signed if state.seen is None or signed.rev > state.seen.rev else state.seen
+    reason = _why_not_continued(state, event)
+    if reason is None:
+        assert not isinstance(event, RefusedEvent)
+        ops = event.ops if isinstance(event, CommitEvent) else ()
+        # It may fill a gap before something newer that was seen: then it does not close the chain.
+        is_current = seen.commit == signed.commit
+        state = replace(
+            state,
+            source=event.source,
+            head=Head(signed, event.commit_block),
+            seen=seen,
+            sync=Sync.SYNCHRONIZED if is_current else Sync.DESYNCHRONIZED,
+            reason=None if is_current else state.reason,
+            desynchronized_us=None if is_current else state.desynchronized_us,
+        )
+        return Reduction(Outcome.APPLIED, state, ops)
+    # The first reason stays: what follows a break is broken by it.
+    is_first = state.sync is not Sync.DESYNCHRONIZED
+    state = replace(
+        state,
+        source=event.source,
+        seen=seen,
+        sync=Sync.DESYNCHRONIZED,
+        reason=reason if is_first else state.reason,
+        desynchronized_us=event.source.received_us if is_first else state.desynchronized_us,
+    )
+    return Reduction(Outcome.DESYNCHRONIZED, state)
+
+
+def _newest_rev(state: RepoState) -> Tid | str:
+    """Returns the revision up to which everything is decided; "" is below any revision."""
+    if state.head is not None:
+        return state.head.signed.rev
+    return state.deleted_rev or ""
+
+
+def _why_not_continued(state: RepoState, event: SignedEvent) -> str | None:
+    """Returns why an event does not continue the head, or None if it does."""
+    match event:
+        case RefusedEvent():
+            return event.reason
+        case SyncEvent() if state.head is not None:
+            return None if event.signed.data == state.head.signed.data else Desync.SYNC_DATA
+        case CommitEvent() if state.head is not None:
+            return _why_not_next(state.head.signed, event)
+        case CommitEvent() if event.since is None and event.prev_data in (None, _EMPTY_ROOT):
+            return None
+        case CommitEvent() | SyncEvent():
+            return Desync.HISTORY_UNKNOWN
+        case _:
+            assert_never(event)
+
+
+def _why_not_next(head: Signed, event: CommitEvent) -> str | None:
+    if event.since is None:
+        return Desync.CHAIN_RESTARTED
+    if event.since != head.rev:
+        return Desync.CHAIN_SINCE
+    return None if event.prev_data == head.data else Desync.CHAIN_PREV_DATA

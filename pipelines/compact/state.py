@@ -1,0 +1,173 @@
+"""What is known of one repository, and its form in the topic `repos`.
+
+The head is the newest commit whose records we hold: `latest.*` has exactly the records under its
+root. `seen` is the newest commit that the account is known to have signed. The two are the same
+unless the repository is desynchronized.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import NamedTuple
+
+import orjson
+
+from pipelines.atproto.syntax import Did, Tid
+from pipelines.compact.events import Signed, Source, parse_source
+
+
+class Sync(StrEnum):
+    """How what we hold of a repository relates to what its account signed."""
+
+    UNKNOWN = "unknown"  # no commit seen, or none since the account was deleted
+    SYNCHRONIZED = "synchronized"
+    DESYNCHRONIZED = "desynchronized"
+
+
+class Desync(StrEnum):
+    """Why a repository became desynchronized; besides these, the reason of a refused commit."""
+
+    HISTORY_UNKNOWN = "history.unknown"
+    CHAIN_SINCE = "chain.since"
+    CHAIN_PREV_DATA = "chain.prev_data"
+    CHAIN_RESTARTED = "chain.restarted"
+    SYNC_DATA = "sync.data"
+
+
+class Head(NamedTuple):
+    """The commit whose records we hold.
+
+    Attributes:
+        signed: the commit.
+        block: the signed commit block in base64.
+    """
+
+    signed: Signed
+    block: str
+
+
+class AccountMark(NamedTuple):
+    """Which `#account` the status comes from: these events have no chain that orders them.
+
+    Attributes:
+        host: the upstream.
+        seq: its sequence number.
+        time: its clock, RFC 3339.
+    """
+
+    host: str
+    seq: int
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepoState:
+    """The state of one repository.
+
+    Attributes:
+        did: the repository.
+        source: the last event that changed this state.
+        active: whether the account may be shown.
+        status: why not, as the upstream says it, or None.
+        account: the event that `active` and `status` come from, or None if there was none.
+        sync: how what we hold relates to what was signed.
+        reason: why it is desynchronized (a `Desync`, or the reason of a refused commit), or None.
+        desynchronized_us: since when, by the receive time of that event, or None.
+        head: the commit whose records we hold, or None if we hold none.
+        seen: the newest commit known to be signed, or None.
+        deleted_rev: the last revision that went with a deletion of the account, or None. Records
+            up to it are gone or going, and commits up to it are ignored.
+        is_purging: whether some of those records still wait for their tombstones.
+    """
+
+    did: Did
+    source: Source
+    active: bool = True
+    status: str | None = None
+    account: AccountMark | None = None
+    sync: Sync = Sync.UNKNOWN
+    reason: str | None = None
+    desynchronized_us: int | None = None
+    head: Head | None = None
+    seen: Signed | None = None
+    deleted_rev: Tid | None = None
+    is_purging: bool = False
+
+
+_NOTHING_SIGNED = (None, None, None)
+_NO_ACCOUNT = (None, None, None)
+
+
+def finish_purge(state: RepoState) -> RepoState:
+    """Returns the state after the last tombstone of a deleted account."""
+    return replace(state, is_purging=False)
+
+
+def encode_repo(state: RepoState) -> bytes:
+    """Returns the value of a repository in `repos`: JSON, version 1."""
+    head = _NOTHING_SIGNED if state.head is None else state.head.signed
+    seen = state.seen or _NOTHING_SIGNED
+    account = state.account or _NO_ACCOUNT
+    return orjson.dumps(
+        {
+            "did": state.did,
+            "active": state.active,
+            "status": state.status,
+            "account_host": account[0],
+            "account_seq": account[1],
+            "account_time": account[2],
+            "sync": state.sync,
+            "reason": state.reason,
+            "desynchronized_us": state.desynchronized_us,
+            "rev": head[0],
+            "commit": head[1],
+            "data": head[2],
+            "commit_block": None if state.head is None else state.head.block,
+            "seen_rev": seen[0],
+            "seen_commit": seen[1],
+            "seen_data": seen[2],
+            "deleted_rev": state.deleted_rev,
+            "purging": state.is_purging,
+            **state.source._asdict(),
+        }
+    )
+
+
+def parse_repo(value: bytes) -> RepoState:
+    """Takes a value of `repos` apart.
+
+    Args:
+        value: JSON, version 1, as `encode_repo` writes it.
+
+    Raises:
+        ValueError: it is of another shape, which a newer compact may have written.
+    """
+    try:
+        found = orjson.loads(value)
+        head = None
+        if found["rev"] is not None:
+            signed = Signed(found["rev"], found["commit"], found["data"])
+            head = Head(signed, found["commit_block"])
+        seen = None
+        if found["seen_rev"] is not None:
+            seen = Signed(found["seen_rev"], found["seen_commit"], found["seen_data"])
+        account = None
+        if found["account_seq"] is not None:
+            account = AccountMark(
+                found["account_host"], found["account_seq"], found["account_time"]
+            )
+        return RepoState(
+            did=found["did"],
+            source=parse_source(found),
+            active=found["active"],
+            status=found["status"],
+            account=account,
+            sync=Sync(found["sync"]),
+            reason=found["reason"],
+            desynchronized_us=found["desynchronized_us"],
+            head=head,
+            seen=seen,
+            deleted_rev=found["deleted_rev"],
+            is_purging=found["purging"],
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a repository of version 1: {error!r}") from error

@@ -1,0 +1,227 @@
+r"""One partition's state on disk: a cache of `repos` and `latest.*` in RocksDB.
+
+    m                       what the store is and how far it has come (JSON)
+    r<did>                  the repository, as in `repos`
+    g<did>                  empty; the repository's records are being purged
+    p<did>\0<path>          CID (36 bytes) and revision (13) of a record
+
+Everything that belongs together is written in one batch, together with the positions up to which
+it reflects the topics. A crash so leaves a store that is a little behind, never one that is wrong:
+the rest is read from the topics at the next start. Bodies of records are not kept.
+
+Memory: `MEMTABLE_BYTES` and `BLOCK_CACHE_BYTES` of RocksDB for each partition.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+
+from pipelines.atproto.cid import CID_BYTES
+from pipelines.atproto.syntax import Did, Tid
+from pipelines.compact.state import Sync
+
+# Raised when the layout changes: a store of another format is built anew.
+FORMAT = 1
+MEMTABLE_BYTES = 16 * 1024 * 1024
+BLOCK_CACHE_BYTES = 32 * 1024 * 1024
+
+_META_KEY = b"m"
+_REPO, _PURGING, _RECORD = b"r", b"g", b"p"
+
+
+class Record(NamedTuple):
+    """What is kept of a record.
+
+    Attributes:
+        cid: raw CID.
+        rev: revision of the commit that wrote it.
+    """
+
+    cid: bytes
+    rev: Tid
+
+
+@dataclass(slots=True)
+class Meta:
+    """What a store is, and how far it has come.
+
+    Attributes:
+        topic_ids: the topics it was built from, by name: topics that were deleted and made anew
+            have other ids.
+        next_offsets: by topic, the offset after the last message that it reflects.
+        written_ms: when it was last known to reflect them, milliseconds since the epoch.
+        repos_count: repositories by sync state.
+        format: layout of the store.
+    """
+
+    topic_ids: dict[str, str]
+    next_offsets: dict[str, int] = field(default_factory=dict)
+    written_ms: int = 0
+    repos_count: Counter[Sync] = field(default_factory=Counter)
+    format: int = FORMAT
+
+
+@dataclass(slots=True)
+class Changes:
+    """What to write in one batch.
+
+    Attributes:
+        repos: value in `repos` by DID; None removes.
+        purging: whether a repository's records are being purged, by DID, where that changed.
+        records: by DID and path; None removes.
+    """
+
+    repos: dict[Did, bytes | None] = field(default_factory=dict)
+    purging: dict[Did, bool] = field(default_factory=dict)
+    records: dict[tuple[Did, str], Record | None] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.repos or self.records or self.purging)
+
+
+class StoreError(Exception):
+    """A store on disk cannot be used; it has to be built anew."""
+
+
+class Store:
+    """An open store.
+
+    Attributes:
+        meta: as it was last written; None for a store without any content.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Opens a store, or makes an empty one.
+
+        Args:
+            folder: where it is; nobody else may have it open.
+
+        Raises:
+            StoreError: there is one that cannot be read.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = Rdict(str(folder), _options())
+            stored = self._db.get(_META_KEY)
+        except Exception as error:  # noqa: BLE001 - rocksdict raises nothing narrower
+            raise StoreError(f"{folder} cannot be opened: {error}") from None
+        self.meta = None if stored is None else _parse_meta(stored)
+
+    def close(self) -> None:
+        """Closes the store."""
+        self._db.close()
+
+    def repo(self, did: Did) -> bytes | None:
+        """Returns a repository's value in `repos`."""
+        return self._db.get(_REPO + did.encode())
+
+    def repos(self) -> Iterator[bytes]:
+        """Yields the value of every repository, in the order of the DIDs."""
+        for _, value in self._scan(_REPO):
+            yield value
+
+    def purging(self) -> Iterator[Did]:
+        """Yields the repositories whose records are being purged."""
+        for key, _ in self._scan(_PURGING):
+            yield Did(key[1:].decode())
+
+    def records(self, did: Did) -> Iterator[tuple[str, Record]]:
+        """Yields a repository's records as path and record, in the order of the paths' bytes."""
+        prefix = _record_prefix(did)
+        for key, value in self._scan(prefix):
+            yield key[len(prefix) :].decode(), _parse_record(value)
+
+    def record(self, did: Did, path: str) -> Record | None:
+        """Returns one record."""
+        value = self._db.get(_record_prefix(did) + path.encode())
+        return None if value is None else _parse_record(value)
+
+    def write(self, changes: Changes, meta: Meta) -> None:
+        """Writes changes and the positions that they belong to, all or nothing."""
+        batch = WriteBatch(raw_mode=True)
+        for did, value in changes.repos.items():
+            _put(batch, _REPO + did.encode(), value)
+        for did, is_purging in changes.purging.items():
+            _put(batch, _PURGING + did.encode(), b"" if is_purging else None)
+        for (did, path), record in changes.records.items():
+            value = None if record is None else record.cid + record.rev.encode()
+            _put(batch, _record_prefix(did) + path.encode(), value)
+        batch.put(_META_KEY, _encode_meta(meta))
+        self._db.write(batch)
+        self.meta = meta
+
+    def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in self._db.items(from_key=prefix):
+            assert isinstance(key, bytes)  # raw mode
+            if not key.startswith(prefix):
+                return
+            yield key, value
+
+
+def remove_store(folder: Path) -> None:
+    """Removes what is left of a store, whatever state it is in."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_size(MEMTABLE_BYTES)
+    options.set_max_write_buffer_number(2)
+    options.set_keep_log_file_num(2)
+    blocks = BlockBasedOptions()
+    blocks.set_block_cache(Cache(BLOCK_CACHE_BYTES))
+    blocks.set_bloom_filter(10, block_based=False)
+    options.set_block_based_table_factory(blocks)
+    return options
+
+
+def _put(batch: WriteBatch, key: bytes, value: bytes | None) -> None:
+    if value is None:
+        batch.delete(key)
+    else:
+        batch.put(key, value)
+
+
+def _record_prefix(did: Did) -> bytes:
+    # No DID holds a NUL, so no DID's prefix begins another's.
+    return _RECORD + did.encode() + b"\0"
+
+
+def _parse_record(value: bytes) -> Record:
+    return Record(value[:CID_BYTES], Tid(value[CID_BYTES:].decode()))
+
+
+def _encode_meta(meta: Meta) -> bytes:
+    return orjson.dumps(
+        {
+            "format": meta.format,
+            "topic_ids": meta.topic_ids,
+            "next_offsets": meta.next_offsets,
+            "written_ms": meta.written_ms,
+            "repos_count": {str(sync): count for sync, count in meta.repos_count.items()},
+        }
+    )
+
+
+def _parse_meta(stored: bytes) -> Meta:
+    try:
+        fields: Mapping[str, object] = orjson.loads(stored)
+        if fields["format"] != FORMAT:
+            raise StoreError(f"the store has format {fields['format']}, this version {FORMAT}")
+        counts = fields["repos_count"]
+        assert isinstance(counts, dict)
+        return Meta(
+            topic_ids=dict(fields["topic_ids"]),  # type: ignore[call-overload]  # our own JSON
+            next_offsets=dict(fields["next_offsets"]),  # type: ignore[call-overload]  # likewise
+            written_ms=int(fields["written_ms"]),  # type: ignore[call-overload]  # likewise
+            repos_count=Counter({Sync(name): count for name, count in counts.items()}),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"the store does not say what it is: {error!r}") from None

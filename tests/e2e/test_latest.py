@@ -1,0 +1,111 @@
+"""The recorded network through everything, without getRepo: the state must be the real one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import oracle
+from support.kafka import is_caught_up, read_committed, wait_until
+from support.latest import block_of, read_latest
+from support.pipeline import run_command, running_pipeline
+
+from pipelines.atproto.car import read_car
+from pipelines.atproto.cid import cid_of, encode_cid
+from pipelines.atproto.commit import parse_commit
+from pipelines.captures import read_frames
+from pipelines.config import KafkaConfig
+from pipelines.sim.network import load_network
+from pipelines.sim.service import SimServer
+
+pytestmark = [pytest.mark.broker, pytest.mark.shared, pytest.mark.slow]
+
+PARTITIONS = 3
+# What the recording's own description says (README of pds-corpus).
+DESYNCHRONIZED = {
+    "sema": "frame.op",
+    "impa": "chain.since",
+    "weba": "history.unknown",
+    "miga": "commit.rev_mismatch",
+    "migpa": "commit.rev_mismatch",
+    "migxa": "commit.rev_mismatch",
+}
+DELETED_COUNT = 2
+
+
+def test_the_state_is_that_of_the_real_repositories(
+    kafka: str, topic_prefix: str, shared_data: Path, tmp_path: Path
+) -> None:
+    folder = shared_data / "pds-corpus"
+    config = KafkaConfig(kafka, topic_prefix)
+    frames_count = sum(1 for _ in read_frames(folder / "frames.bin"))
+    accounts = {account["did"]: account for account in load_accounts(folder)}
+    with (
+        SimServer(load_network(folder)) as sim,
+        running_pipeline(config, sim.addresses, tmp_path, PARTITIONS) as pipeline,
+    ):
+        stages = [pipeline.start_bridge(), pipeline.start_worker("0"), pipeline.start_compact()]
+        events = config.topic("events")
+        wait_until(
+            lambda: len(read_committed(config, events)) >= frames_count,
+            "an event for each frame",
+            timeout_s=120,
+        )
+        wait_until(
+            lambda: is_caught_up(config, "compact", events), "compact to be done", timeout_s=120
+        )
+        assert [stage.stop() for stage in stages] == [0, 0, 0]
+
+    latest = read_latest(config)
+    assert latest.repos.keys() == accounts.keys()
+    broken = {
+        accounts[did]["name"]: repo["reason"]
+        for did, repo in latest.repos.items()
+        if repo["sync"] == "desynchronized"
+    }
+    assert broken == DESYNCHRONIZED
+    deleted = [did for did, repo in latest.repos.items() if repo["status"] == "deleted"]
+    assert len(deleted) == DELETED_COUNT
+    assert not latest.records.keys() & set(deleted)
+    assert all(latest.repos[did]["sync"] == "unknown" for did in deleted)
+
+    whole = [did for did, repo in latest.repos.items() if repo["sync"] == "synchronized"]
+    assert len(whole) == len(accounts) - len(DESYNCHRONIZED) - DELETED_COUNT == 27
+    for did in whole:
+        head, records = load_repo(folder, accounts[did]["dir"])
+        repo = latest.repos[did]
+        assert (repo["rev"], repo["data"]) == head, did
+        values = latest.records.get(did, {})
+        assert latest.paths(did) == {path: encode_cid(cid) for path, cid in records.items()}, did
+        for path, value in values.items():
+            assert cid_of(block_of(value)) == records[path], (did, path)
+    for did, account in accounts.items():
+        status = account["repoStatus"]
+        if "error" in status:
+            continue
+        assert latest.repos[did]["active"] == status["active"], did
+        assert latest.repos[did]["status"] == status.get("status"), did
+
+    audit = run_command(config, "audit", "--all", "--json")
+    assert audit.returncode == 0, audit.stderr
+    found = {line["did"]: line for line in map(json.loads, audit.stdout.splitlines())}
+    assert found.keys() == accounts.keys()
+    for did in whole:
+        assert found[did]["finding"] == "matches"
+        assert found[did]["root"] == found[did]["expected"] == latest.repos[did]["data"]
+        assert found[did]["records_count"] == len(latest.records.get(did, {}))
+    shown = run_command(config, "repo", whole[0], "--json", "--records")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["records"] == latest.paths(whole[0])
+
+
+def load_accounts(folder: Path) -> list[dict[str, Any]]:
+    accounts: list[dict[str, Any]] = json.loads((folder / "accounts.json").read_bytes())
+    return accounts
+
+
+def load_repo(folder: Path, name: str) -> tuple[tuple[str, str], dict[str, bytes]]:
+    """Returns revision and root of an exported repository, and its records' CIDs by path."""
+    roots, blocks = read_car((folder / "accounts" / name / "repo.car").read_bytes())
+    commit = parse_commit(blocks[roots[0]])
+    return (commit.rev, encode_cid(commit.data_cid)), oracle.read(blocks, commit.data_cid)

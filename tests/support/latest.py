@@ -1,0 +1,72 @@
+"""What `repos` and `latest.*` hold, as a reader from the beginning sees it."""
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import cbrrr
+from support.kafka import read_committed
+
+from pipelines.config import KafkaConfig
+from pipelines.kafka.topics import registry
+
+
+@dataclass
+class Latest:
+    """The final state.
+
+    Attributes:
+        repos: value by DID.
+        records: value by DID and path.
+        tombstones_count: nulls that were read.
+        messages_count: messages of `latest.*` that were read.
+    """
+
+    repos: dict[str, dict[str, Any]] = field(default_factory=dict)
+    records: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    tombstones_count: int = 0
+    messages_count: int = 0
+
+    def paths(self, did: str) -> dict[str, str]:
+        """Returns the CIDs of a repository's records, by path."""
+        return {path: value["cid"] for path, value in self.records.get(did, {}).items()}
+
+
+def read_latest(config: KafkaConfig) -> Latest:
+    """Reads all of it, checking what has to hold for every message."""
+    latest = Latest()
+    for message in read_committed(config, config.topic("repos")):
+        value = json.loads(message.value or b"")
+        headers = dict(message.headers)
+        assert message.key == headers["did"] == value["did"].encode()
+        assert headers["sync"] == value["sync"].encode()
+        latest.repos[value["did"]] = value
+    for topic in registry().specs["latest"].topics:
+        revs: dict[bytes | None, bytes] = {}
+        for message in read_committed(config, config.topic(topic)):
+            headers = dict(message.headers)
+            assert message.key is not None
+            did, _, path = message.key.decode().removeprefix("at://").partition("/")
+            assert headers["did"] == did.encode()
+            assert (headers["operation"] == b"delete") == (message.value is None)
+            # For one URI the revision never decreases.
+            assert revs.get(message.key, b"") <= headers["rev"]
+            revs[message.key] = headers["rev"]
+            latest.messages_count += 1
+            if message.value is None:
+                latest.tombstones_count += 1
+                latest.records.get(did, {}).pop(path, None)
+            else:
+                value = json.loads(message.value)
+                assert value["cid"].encode() == headers["cid"]
+                latest.records.setdefault(did, {})[path] = value
+    latest.records = {did: records for did, records in latest.records.items() if records}
+    return latest
+
+
+def block_of(value: dict[str, Any]) -> bytes:
+    """Returns the record block that a value of `latest.*` stands for."""
+    if value["record_error"] is not None:
+        return base64.b64decode(value["record_cbor"], validate=True)
+    return cbrrr.encode_dag_cbor(value["record"], atjson_mode=True)

@@ -1,0 +1,185 @@
+"""The local store, and the uncommitted changes above it."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from rocksdict import Options, Rdict
+from support.events import DID, account, commit, create, delete, rev
+
+from pipelines.atproto.cid import cid_of, encode_cid
+from pipelines.atproto.syntax import Did
+from pipelines.compact import held as held_module
+from pipelines.compact.events import CommitEvent, Event
+from pipelines.compact.held import HeldPartition
+from pipelines.compact.reducer import reduce_event
+from pipelines.compact.state import RepoState, Sync
+from pipelines.compact.store import Changes, Meta, Record, Store, StoreError, remove_store
+
+OTHER_DID = Did(f"{DID}a")
+CIDS = [encode_cid(cid_of(b"%d" % n)) for n in range(5)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+def fresh(folder: Path) -> Store:
+    store = Store(folder)
+    store.write(Changes(), Meta({"t": "id"}))
+    return store
+
+
+def apply(held: HeldPartition, event: Event) -> None:
+    reduction = reduce_event(held.repo(event.did), event)
+    assert reduction.state is not None
+    rev_of = event.signed.rev if isinstance(event, CommitEvent) else None
+    held.put(reduction.state, rev_of, reduction.ops)
+
+
+FIRST = commit(1, None, create("a.b.c/2", CIDS[0]), create("a.b.c/1", CIDS[1]))
+SECOND = commit(2, 1, delete("a.b.c/1", CIDS[1]), create("a.b.d/1", CIDS[2]))
+
+
+# --- store
+
+
+def test_what_was_written_is_there_after_opening_again(folder: Path) -> None:
+    store = fresh(folder)
+    record = Record(cid_of(b"0"), rev(1))
+    meta = Meta({"t": "id"}, {"t": 7}, written_ms=5)
+    meta.repos_count[Sync.SYNCHRONIZED] = 2
+    store.write(Changes({DID: b"state"}, {DID: True}, {(DID, "a.b.c/1"): record}), meta)
+    store.close()
+    store = Store(folder)
+    assert store.meta == meta
+    assert store.repo(DID) == b"state"
+    assert store.repo(OTHER_DID) is None
+    assert list(store.purging()) == [DID]
+    assert list(store.records(DID)) == [("a.b.c/1", record)]
+    assert store.record(DID, "a.b.c/1") == record
+    store.write(Changes({DID: None}, {DID: False}, {(DID, "a.b.c/1"): None}), meta)
+    assert (store.repo(DID), list(store.purging()), list(store.records(DID))) == (None, [], [])
+    store.close()
+
+
+def test_records_come_in_the_order_of_their_bytes_and_of_one_repository(folder: Path) -> None:
+    store = fresh(folder)
+    paths = ["a.b.c/10", "a.b.c/1", "a.b.c/9", "a.b.cc/1", "A.b.c/1", "a.b.c/~"]
+    record = Record(cid_of(b"0"), rev(1))
+    records: dict[tuple[Did, str], Record | None] = {(DID, path): record for path in paths}
+    records[OTHER_DID, "a.b.c/5"] = record  # the other DID's name begins like this one's
+    store.write(Changes(records=records), Meta({"t": "id"}))
+    assert [path for path, _ in store.records(DID)] == sorted(paths)
+    assert [path for path, _ in store.records(OTHER_DID)] == ["a.b.c/5"]
+    store.close()
+
+
+@pytest.mark.parametrize("damage", ["CURRENT", "MANIFEST-*"])
+def test_a_damaged_store_is_named(folder: Path, damage: str) -> None:
+    fresh(folder).close()
+    for file in folder.glob(damage):
+        file.write_bytes(b"junk")
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store(folder)
+    remove_store(folder)
+    assert Store(folder).meta is None
+
+
+@pytest.mark.parametrize(
+    ("meta", "complaint"),
+    [
+        (b"{}", "does not say what it is"),
+        (b"no json", "does not say what it is"),
+        (orjson.dumps({"format": 99}), "has format 99"),
+    ],
+)
+def test_a_store_of_another_kind_is_named(folder: Path, meta: bytes, complaint: str) -> None:
+    db = Rdict(str(folder), Options(raw_mode=True))
+    db[b"m"] = meta
+    db.close()
+    with pytest.raises(StoreError, match=complaint):
+        Store(folder)
+
+
+# --- what is above it
+
+
+def test_changes_are_seen_at_once_and_stored_with_the_commit(folder: Path) -> None:
+    store = fresh(folder)
+    held = HeldPartition(store)
+    apply(held, FIRST)
+    assert held.repo(DID) is not None
+    assert held.record(DID, "a.b.c/1") == Record(cid_of(b"1"), rev(1))
+    assert (store.repo(DID), list(store.records(DID))) == (None, [])
+    assert held.repos_count == {}
+    held.commit({"latest": 3}, now_ms=8)
+    assert held.repos_count == {Sync.SYNCHRONIZED: 1}
+    assert [path for path, _ in held.records(DID)] == ["a.b.c/1", "a.b.c/2"]
+    apply(held, SECOND)
+    assert held.record(DID, "a.b.c/1") is None
+    held.commit({"latest": 5, "repos": 2}, now_ms=9)
+    held.close()
+    store = Store(folder)
+    assert store.meta is not None
+    assert (store.meta.next_offsets, store.meta.written_ms) == ({"latest": 5, "repos": 2}, 9)
+    assert store.meta.repos_count == {Sync.SYNCHRONIZED: 1}
+    again = HeldPartition(store)
+    state = again.repo(DID)
+    assert state is not None
+    assert state.head is not None
+    assert state.head.signed.rev == rev(2)
+    assert [path for path, _ in again.records(DID)] == ["a.b.c/2", "a.b.d/1"]
+    again.close()
+
+
+def test_what_is_discarded_never_was(folder: Path) -> None:
+    held = HeldPartition(fresh(folder))
+    apply(held, FIRST)
+    held.commit({}, now_ms=1)
+    before = held.repo(DID)
+    apply(held, SECOND)
+    held.remove_record(DID, "a.b.c/2")
+    held.discard()
+    assert held.repo(DID) == before
+    assert held.record(DID, "a.b.c/1") == Record(cid_of(b"1"), rev(1))
+    assert held.record(DID, "a.b.c/2") is not None
+    held.commit({}, now_ms=2)
+    assert [path for path, _ in held.records(DID)] == ["a.b.c/1", "a.b.c/2"]
+    held.close()
+
+
+def test_purging_and_counts_follow_the_commits(folder: Path) -> None:
+    held = HeldPartition(fresh(folder))
+    apply(held, FIRST)
+    held.commit({}, now_ms=1)
+    apply(held, account(3, active=False, status="deleted"))
+    assert held.purging == set()
+    held.commit({}, now_ms=2)
+    assert held.purging == {DID}
+    assert held.repos_count == {Sync.UNKNOWN: 1}
+    held.close()
+    held = HeldPartition(Store(folder))
+    assert held.purging == {DID}
+    held.close()
+
+
+def test_more_repositories_than_the_cache_takes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_module, "CACHED_REPOS_COUNT", 3)
+    held = HeldPartition(fresh(folder))
+    dids = [Did(f"did:plc:{n}") for n in range(10)]
+    states: dict[Did, RepoState] = {}
+    for did in dids:
+        event = commit(1, None, create("a.b.c/1", CIDS[0]), did=did)
+        apply(held, event)
+        held.commit({}, now_ms=1)
+    for did in dids:
+        state = held.repo(did)
+        assert state is not None
+        states[did] = state
+    assert [state.did for state in states.values()] == dids
+    assert held.repos_count == {Sync.SYNCHRONIZED: 10}
+    held.close()
