@@ -13,15 +13,12 @@ Messages of open transactions do not count: nobody can read them yet.
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
     ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
-    Message,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
@@ -113,39 +110,33 @@ class LagReader:
             {"log_level": 0, **kafka.options, "bootstrap.servers": kafka.bootstrap_servers}
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Closes the connections."""
         self._consumer.close()
 
-    def read(self) -> dict[str, Lag]:
-        """Returns the lag of every group now.
+    def read(self, groups: Iterable[str]) -> dict[str, Lag]:
+        """Returns the lags of groups now.
 
         A group that never committed anything is behind by all there is.
+
+        Args:
+            groups: some of those that the reader was made for.
 
         Raises:
             BrokerUnavailableError: the broker does not answer, or a topic is missing.
         """
-        partitions = self._partitions()
         lags = {}
-        for group, topics in self._inputs.items():
-            wanted = [where for where in partitions if where[0] in topics]
+        for group in groups:
+            wanted = self._partitions(self._inputs[group])
             samples = self._samples(self._positions(group, wanted))
             lags[group] = lag_of(samples.values(), time.time_ns() // 1_000_000)
         return lags
 
-    def _partitions(self) -> list[Position]:
+    def _partitions(self, topics: Sequence[str]) -> list[Position]:
         try:
             metadata = self._consumer.list_topics(timeout=REQUEST_TIMEOUT_S).topics
         except KafkaException as failure:
             raise self._no_answer(failure) from None
-        topics = {topic for topics in self._inputs.values() for topic in topics}
         missing = sorted(topic for topic in topics if topic not in metadata)
         if missing:
             raise BrokerUnavailableError(
@@ -185,14 +176,17 @@ class LagReader:
                 where = (message.topic() or "", message.partition() or 0)
                 if where not in pending:
                     continue
-                if _is_end(message):
+                error = message.error()
+                if error is None:
+                    oldest_ms.setdefault(where, message.timestamp()[1])
+                    offsets[where].append(message.offset() or 0)
+                    if len(offsets[where]) >= SAMPLE_COUNT:
+                        pending.remove(where)
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                     ended.add(where)
                     pending.remove(where)
-                    continue
-                oldest_ms.setdefault(where, message.timestamp()[1])
-                offsets[where].append(message.offset() or 0)
-                if len(offsets[where]) >= SAMPLE_COUNT:
-                    pending.remove(where)
+                elif not error.retriable():
+                    raise KafkaException(error)
         self._consumer.unassign()
         return {
             where: Sample(
@@ -217,12 +211,3 @@ class LagReader:
             f"the broker at {self._kafka.bootstrap_servers} does not answer ({detail}); is it up? "
             "`standpipe kafka status` tells"
         )
-
-
-def _is_end(message: Message) -> bool:
-    error = message.error()
-    if error is None:
-        return False
-    if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
-        return True
-    raise KafkaException(error)

@@ -1,5 +1,6 @@
 """The lag of a group on a real broker: markers, aborted and open transactions, a dead stage."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from support.kafka import create_topic, produce, wait_until
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError
 from pipelines.kafka.clients import create_producer
-from pipelines.kafka.lag import SAMPLE_COUNT, LagReader
+from pipelines.kafka.lag import SAMPLE_COUNT, Lag, LagReader
 from pipelines.kafka.loop import Stateless, TransactionalLoop
 from pipelines.kafka.messages import InputMessage, OutputMessage
 
@@ -33,7 +34,7 @@ def source(config: KafkaConfig) -> str:
 
 @pytest.fixture
 def lags(config: KafkaConfig, source: str) -> Iterator[LagReader]:
-    with LagReader(config, {config.group(GROUP): [source]}) as reader:
+    with contextlib.closing(LagReader(config, {config.group(GROUP): [source]})) as reader:
         yield reader
 
 
@@ -85,6 +86,10 @@ def transact(writer: Producer, topic: str, messages: Sequence[tuple[int, int]]) 
     assert writer.flush(20) == 0
 
 
+def lag_now(config: KafkaConfig, lags: LagReader) -> Lag:
+    return lags.read([config.group(GROUP)])[config.group(GROUP)]
+
+
 def test_markers_are_no_messages_and_a_stage_that_is_done_has_no_lag(
     config: KafkaConfig, source: str, lags: LagReader, writer: Producer
 ) -> None:
@@ -92,10 +97,10 @@ def test_markers_are_no_messages_and_a_stage_that_is_done_has_no_lag(
     for _ in range(5):
         transact(writer, source, [(0, now_ms), (0, now_ms), (1, now_ms)])
         writer.commit_transaction(20)
-    lag = lags.read()[config.group(GROUP)]
+    lag = lag_now(config, lags)
     assert (lag.messages_count, lag.is_exact) == (15, True)
     work_off(config, source, 15)
-    lag = lags.read()[config.group(GROUP)]
+    lag = lag_now(config, lags)
     assert (lag.messages_count, lag.is_exact, lag.seconds) == (0, True, 0)
 
 
@@ -109,7 +114,7 @@ def test_the_lag_of_a_dead_stage_is_the_age_of_what_it_did_not_get_to(
     work_off(config, source, 2)
     transact(writer, source, [(1, now_ms - 2 * hour_ms), (1, now_ms - 5 * hour_ms)])
     writer.commit_transaction(20)
-    lag = lags.read()[config.group(GROUP)]
+    lag = lag_now(config, lags)
     assert lag.messages_count == 2
     assert 7_200 <= lag.seconds < 9_000
 
@@ -120,11 +125,11 @@ def test_aborted_and_open_transactions_do_not_count(
     now_ms = time.time_ns() // 1_000_000
     transact(writer, source, [(0, now_ms)] * 10)
     writer.abort_transaction(20)
-    assert lags.read()[config.group(GROUP)].messages_count == 0
+    assert lag_now(config, lags).messages_count == 0
     transact(writer, source, [(0, now_ms)] * 3)
-    assert lags.read()[config.group(GROUP)].messages_count == 0
+    assert lag_now(config, lags).messages_count == 0
     writer.commit_transaction(20)
-    assert lags.read()[config.group(GROUP)].messages_count == 3
+    assert lag_now(config, lags).messages_count == 3
 
 
 def test_many_messages_are_estimated_from_the_first_ones(
@@ -135,7 +140,7 @@ def test_many_messages_are_estimated_from_the_first_ones(
     for _ in range(rounds):
         transact(writer, source, [(0, now_ms)] * 40 + [(1, now_ms)])
         writer.commit_transaction(20)
-    lag = lags.read()[config.group(GROUP)]
+    lag = lag_now(config, lags)
     assert not lag.is_exact
     assert abs(lag.messages_count - 41 * rounds) <= rounds
 
@@ -146,14 +151,14 @@ def test_several_groups_have_their_own_lags(config: KafkaConfig, source: str) ->
     produce(config, other, [(0, b"x")] * 5)
     work_off(config, source, 2)
     groups = {config.group(GROUP): [source], config.group("both"): [source, other]}
-    with LagReader(config, groups) as reader:
-        found = {group: lag.messages_count for group, lag in reader.read().items()}
+    with contextlib.closing(LagReader(config, groups)) as reader:
+        found = {group: lag.messages_count for group, lag in reader.read(groups).items()}
     assert found == {config.group(GROUP): 0, config.group("both"): 7}
 
 
 def test_without_a_topic_or_a_broker_a_sentence_says_so(config: KafkaConfig) -> None:
     with (
-        LagReader(config, {"group": [config.topic("nothing")]}) as reader,
+        contextlib.closing(LagReader(config, {"group": [config.topic("nothing")]})) as reader,
         pytest.raises(BrokerUnavailableError, match="standpipe topics apply"),
     ):
-        reader.read()
+        reader.read(["group"])

@@ -1,0 +1,1 @@
+"""One look at a running pipeline, from Kafka alone: who runs, how fast, how far behind."""

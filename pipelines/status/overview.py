@@ -1,0 +1,280 @@
+"""What one look at a pipeline shows: beats and lags at a moment, put together.
+
+Pure. A process is judged by its last beat and by how long ago that was; whoever started it may
+know more (`Supervised`) and is believed.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipelines.kafka.beat import Beat
+from pipelines.kafka.lag import Lag
+from pipelines.status.history import History
+from pipelines.status.stages import BRIDGE, STAGES, StageSpec
+
+# Five beats. A process that is alive beats even while it waits for the broker's answer; the beats
+# themselves may be late by a few seconds on a machine that is overloaded.
+SILENT_AFTER_S = 10.0
+
+# Groups of numbers that say what is now: those of a process that is gone count no longer. The
+# others are counts since the start.
+_PRESENT_GROUPS = frozenset({"repos", "minute"})
+
+
+class Condition(StrEnum):
+    """What a process is doing, as seen from outside."""
+
+    STARTING = "starting"
+    RESTORING = "restoring"
+    RUNNING = "running"
+    WAITING = "waiting"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    SILENT = "silent"
+    RESTARTING = "restarting"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is a process."""
+        return self in _ALIVE
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether somebody has to do something."""
+        return self in {Condition.FAILED, Condition.SILENT}
+
+
+_ALIVE = frozenset({Condition.STARTING, Condition.RESTORING, Condition.RUNNING, Condition.WAITING})
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """What the one who started a process knows of it.
+
+    Attributes:
+        condition: what it is.
+        detail: why, for a person; None where there is nothing to say.
+        pid: its process, if there is one.
+    """
+
+    condition: Condition
+    detail: str | None = None
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process of a stage.
+
+    Attributes:
+        stage: its stage.
+        slot: its name there.
+        condition: what it is doing.
+        detail: more about that, for a person; may be empty.
+        machine: where it runs; None before its first beat.
+        pid: its process there; None if there is none.
+        seconds: how long it has been alive, or silent; None where neither is known.
+    """
+
+    stage: str
+    slot: str
+    condition: Condition
+    detail: str
+    machine: str | None
+    pid: int | None
+    seconds: float | None
+
+    @property
+    def name(self) -> str:
+        """The key of its beats."""
+        return f"{self.stage}.{self.slot}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage: the sum of its processes.
+
+    Attributes:
+        name: its name.
+        processes: those it has.
+        taken_count: what went in since they started.
+        taken_per_s: and a second.
+        given_count: what came out since they started.
+        given_per_s: and a second.
+        lag: how far it is behind its input; None if it has none, or nobody could read it.
+    """
+
+    name: str
+    processes: Sequence[Process]
+    taken_count: int
+    taken_per_s: float
+    given_count: int
+    given_per_s: float
+    lag: Lag | None
+
+    @property
+    def shown_processes(self) -> Sequence[Process]:
+        """The processes worth a line: stopped ones only where nothing else is left.
+
+        Slots that are no longer used, such as a bridge's for an upstream of former days, would
+        otherwise fill the screen.
+        """
+        others = [p for p in self.processes if p.condition is not Condition.STOPPED]
+        return others or self.processes
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything that a look shows.
+
+    Attributes:
+        time_us: when, microseconds since the epoch.
+        stages: in the order of the data's flow; those that were never seen are left out.
+        frames_count: frames taken in since the bridges started.
+        frames_per_s: and a second.
+        proven_count: commits and syncs proven since the workers started.
+        refused: frames refused, by reason.
+        records_count: record messages written.
+        repos: repositories by sync state.
+        minute: records of the last whole minute, by collection.
+        problems: what somebody has to look at; empty if all is well.
+    """
+
+    time_us: int
+    stages: Sequence[Stage]
+    frames_count: int
+    frames_per_s: float
+    proven_count: int
+    refused: Mapping[str, int]
+    records_count: int
+    repos: Mapping[str, int]
+    minute: Mapping[str, int]
+    problems: Sequence[str]
+
+
+def look(
+    history: History,
+    lags: Mapping[str, Lag],
+    now_us: int,
+    supervised: Mapping[str, Supervised] | None = None,
+) -> Overview:
+    """Returns what there is to see now.
+
+    Args:
+        history: what the processes said.
+        lags: by stage.
+        now_us: the time of day, microseconds since the epoch.
+        supervised: what is known of processes beside their beats, by `<stage>.<slot>`.
+    """
+    known = supervised or {}
+    beats = {beat.key.decode(): beat for beat in history.latest()}
+    processes = [
+        _process(name, beats.get(name), known.get(name), now_us)
+        for name in sorted(beats.keys() | known.keys())
+    ]
+    by_stage: dict[str, list[Process]] = {}
+    for process in processes:
+        by_stage.setdefault(process.stage, []).append(process)
+    specs = {name: StageSpec(name) for name in by_stage} | {spec.name: spec for spec in STAGES}
+    order = [spec.name for spec in STAGES if spec.name in by_stage]
+    order += sorted(by_stage.keys() - set(order))  # stages of a newer version
+    stages = [
+        _stage(specs[name], by_stage[name], beats, history, lags.get(name)) for name in order
+    ]
+    groups = _groups(beats, {process.name for process in processes if process.condition.is_alive})
+    bridge = next((stage for stage in stages if stage.name == BRIDGE.name), None)
+    return Overview(
+        time_us=now_us,
+        stages=stages,
+        frames_count=0 if bridge is None else bridge.given_count,
+        frames_per_s=0 if bridge is None else bridge.given_per_s,
+        proven_count=groups["proven"].total(),
+        refused=dict(groups["refused"]),
+        records_count=groups["written"]["records"],
+        repos=dict(groups["repos"]),
+        minute=dict(groups["minute"]),
+        problems=list(_problems(stages)),
+    )
+
+
+def _process(name: str, beat: Beat | None, supervised: Supervised | None, now_us: int) -> Process:
+    stage, _, slot = name.partition(".")
+    if beat is None or (supervised is not None and supervised.condition is not Condition.RUNNING):
+        assert supervised is not None
+        started = supervised.condition is Condition.RUNNING
+        condition = Condition.STARTING if started else supervised.condition
+        return Process(stage, slot, condition, supervised.detail or "", None, supervised.pid, None)
+    if supervised is not None and supervised.pid != beat.pid:
+        # The last words of its predecessor.
+        return Process(stage, slot, Condition.STARTING, "", None, supervised.pid, None)
+    silent_s = (now_us - beat.updated_us) / 1e6
+    condition = Condition(beat.report.state)
+    detail, seconds = _activity(beat, now_us), (now_us - beat.started_us) / 1e6
+    if condition.is_alive and silent_s > SILENT_AFTER_S:
+        condition, seconds = Condition.SILENT, silent_s
+        detail = f"no sign of life of pid {beat.pid} on {beat.machine}"
+    if condition in {Condition.STOPPED, Condition.FAILED}:
+        seconds = silent_s
+    return Process(stage, slot, condition, detail, beat.machine, beat.pid, seconds)
+
+
+def _activity(beat: Beat, now_us: int) -> str:
+    if beat.report.detail is not None:
+        return " ".join(beat.report.detail.split())  # an error's text may have several lines
+    counters = beat.report.counters
+    if "last_received_us" in counters:
+        return f"last frame {max(0, now_us - counters['last_received_us']) / 1e6:.1f} s ago"
+    if "partitions" in counters:
+        count = counters["partitions"]
+        return "1 partition" if count == 1 else f"{count} partitions"
+    return ""
+
+
+def _stage(
+    spec: StageSpec,
+    processes: Sequence[Process],
+    beats: Mapping[str, Beat],
+    history: History,
+    lag: Lag | None,
+) -> Stage:
+    counters = [
+        beats[process.name].report.counters for process in processes if process.name in beats
+    ]
+    alive = [process.name.encode() for process in processes if process.condition.is_alive]
+    return Stage(
+        name=spec.name,
+        processes=processes,
+        taken_count=sum(numbers.get(spec.taken, 0) for numbers in counters),
+        taken_per_s=sum(history.rate(key, spec.taken) for key in alive),
+        given_count=sum(numbers.get(spec.given, 0) for numbers in counters),
+        given_per_s=sum(history.rate(key, spec.given) for key in alive),
+        lag=lag,
+    )
+
+
+def _groups(beats: Mapping[str, Beat], alive: Collection[str]) -> dict[str, Counter[str]]:
+    """Returns the sums over the processes of all groups; empty ones where nobody has any."""
+    groups: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, beat in beats.items():
+        for group, members in beat.report.groups.items():
+            if name in alive or group not in _PRESENT_GROUPS:
+                groups[group].update(members)
+    return groups
+
+
+def _problems(stages: Sequence[Stage]) -> Iterator[str]:
+    alive = [stage for stage in stages if any(p.condition.is_alive for p in stage.processes)]
+    if not alive:
+        yield "nothing runs: `standpipe up` starts a pipeline"
+    for stage in stages:
+        for process in stage.processes:
+            if process.condition.is_problem:
+                yield (
+                    f"{process.name} is {process.condition}: {process.detail}; start it again, or "
+                    f"forget it with `standpipe status --forget {process.name}`"
+                )
+        conditions = {process.condition for process in stage.processes}
+        if alive and conditions == {Condition.STOPPED}:
+            yield f"no {stage.name} runs: start one with `standpipe {stage.name}`"

@@ -1,0 +1,46 @@
+"""What the status knows of each stage. A new stage is a line here.
+
+Pure. Which numbers a stage reports: `schemas/topics/status.yaml` and the stage itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pipelines.config import KafkaConfig
+from pipelines.kafka.topics import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """A stage as the status shows it.
+
+    Attributes:
+        name: of its beats and its consumer group.
+        inputs: entries of the registry that its group reads; none for a stage without a group.
+        taken: counter of what went in.
+        given: counter of what came out.
+    """
+
+    name: str
+    inputs: Sequence[str] = ()
+    taken: str = "inputs"
+    given: str = "outputs"
+
+
+BRIDGE: Final = StageSpec("bridge", taken="received", given="frames")
+EXPLODE: Final = StageSpec("explode", inputs=("frames",))
+
+# In the order of the data's flow.
+STAGES: Final = (BRIDGE, EXPLODE)
+
+
+def lag_inputs(kafka: KafkaConfig, known: Registry) -> dict[str, list[str]]:
+    """Returns for each consumer group the physical names of the topics that it reads."""
+    return {
+        kafka.group(stage.name): [
+            kafka.topic(topic) for entry in stage.inputs for topic in known.specs[entry].topics
+        ]
+        for stage in STAGES
+        if stage.inputs
+    }

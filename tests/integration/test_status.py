@@ -1,0 +1,144 @@
+"""`standpipe status` on a real broker: what it shows, its exit code, and forgetting a process."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from support.kafka import produce
+
+from pipelines.cli import _run
+from pipelines.config import KafkaConfig
+from pipelines.kafka.admin import apply, plan
+from pipelines.kafka.beat import Beat, Report, State, encode_beat
+from pipelines.kafka.heartbeat import heartbeat
+
+pytestmark = pytest.mark.broker
+
+Status = Callable[..., tuple[int, str]]
+# Of a process whose clock is ahead, and that so stays alive for as long as the test takes.
+AHEAD_S = -3_600.0
+
+
+@pytest.fixture
+def config(kafka: str, topic_prefix: str) -> KafkaConfig:
+    config = KafkaConfig(kafka, topic_prefix)
+    apply(plan(config, 2))
+    return config
+
+
+@pytest.fixture
+def status(config: KafkaConfig, capsys: pytest.CaptureFixture[str]) -> Status:
+    """Runs the command; returns its exit code and what it wrote to stdout and stderr."""
+
+    def run(*options: str) -> tuple[int, str]:
+        cluster = ["--bootstrap-servers", config.bootstrap_servers]
+        prefix = ["--topic-prefix", config.topic_prefix]
+        code = _run(["status", *options, *cluster, *prefix])
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return run
+
+
+def as_object(status: Status) -> tuple[int, Any]:
+    code, text = status("--json")
+    return code, json.loads(text)
+
+
+def write_beat(config: KafkaConfig, slot: str, age_s: float) -> None:
+    """Writes what a process said."""
+    now_us = time.time_ns() // 1000
+    beat = Beat(
+        stage="explode",
+        slot=slot,
+        machine="worker-9",
+        pid=4711,
+        started_us=now_us - 2 * round(abs(age_s) * 1e6),
+        updated_us=now_us - round(age_s * 1e6),
+        report=Report(State.RUNNING, None, {"inputs": 5}, {"refused": {"frame.op": 2}}),
+    )
+    write(config, beat.key, encode_beat(beat))
+
+
+def write(config: KafkaConfig, key: bytes, value: bytes) -> None:
+    producer = Producer({"bootstrap.servers": config.bootstrap_servers})
+    producer.produce(config.topic("status"), value, key, partition=0)
+    assert producer.flush(20) == 0
+
+
+def test_where_nothing_runs_it_says_so(status: Status) -> None:
+    code, text = status()
+    assert code == 1
+    assert "problem nothing runs" in text
+
+
+def test_running_stages_are_well_and_their_numbers_are_shown(
+    config: KafkaConfig, status: Status
+) -> None:
+    produce(config, config.topic("frames"), [(0, b"x"), (0, b"y"), (1, b"z")])
+    bridge = Report(State.RUNNING, None, {"received": 4, "frames": 3})
+    worker = Report(State.WAITING, "for rain", {"inputs": 2}, {"refused": {"frame.op": 1}})
+    with (
+        heartbeat(config, "bridge", "relay.example", lambda: bridge),
+        heartbeat(config, "explode", "0", lambda: worker),
+    ):
+        # The beats are on their way: each end of a heartbeat waits for them, a look does not.
+        for _ in range(50):
+            code, value = as_object(status)
+            if len(value["stages"]) == 2:
+                break
+        assert code == 0
+        assert value["is_well"] is True
+        assert value["frames_count"] == 3
+        assert value["refused"] == {"frame.op": 1}
+        explode = value["stages"][1]
+        assert explode["lag"]["messages_count"] == 3
+        (process,) = explode["processes"]
+        assert (process["condition"], process["detail"]) == ("waiting", "for rain")
+    code, text = status("--once")
+    assert code == 1
+    assert "process explode.0  stopped" in text
+
+
+def test_a_silent_process_is_a_problem_until_it_is_forgotten(
+    config: KafkaConfig, status: Status
+) -> None:
+    write_beat(config, "0", age_s=AHEAD_S)
+    write_beat(config, "1", age_s=120)
+    code, value = as_object(status)
+    assert code == 1
+    conditions = [process["condition"] for process in value["stages"][0]["processes"]]
+    assert conditions == ["running", "silent"]
+    assert value["refused"] == {"frame.op": 4}
+    assert status("--forget", "explode.1")[0] == 0
+    code, value = as_object(status)
+    assert (code, value["problems"]) == (0, [])
+    assert value["refused"] == {"frame.op": 2}
+
+
+def test_forgetting_needs_a_process_that_is_known(config: KafkaConfig, status: Status) -> None:
+    write_beat(config, "0", age_s=AHEAD_S)
+    code, text = status("--forget", "explode.7")
+    assert code == 2
+    assert "there is no process explode.7; known processes: explode.0" in text
+
+
+def test_a_message_of_a_newer_version_is_passed_over(config: KafkaConfig, status: Status) -> None:
+    write_beat(config, "0", age_s=AHEAD_S)
+    write(config, b"later.0", b'{"stage": "later"}')
+    write(config, b"later.1", b"not even JSON")
+    code, text = status()
+    assert code == 0
+    assert text.count("beat_unreadable") == 2
+    assert "later" not in text.splitlines()[0]
+
+
+def test_without_a_pipeline_it_is_wrong_usage(
+    kafka: str, topic_prefix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = _run(["status", "--bootstrap-servers", kafka, "--topic-prefix", topic_prefix])
+    assert code == 2
+    assert "standpipe topics apply" in capsys.readouterr().err
