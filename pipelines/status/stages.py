@@ -29,10 +29,13 @@ class StageSpec:
 
 
 BRIDGE: Final = StageSpec("bridge", taken="received", given="frames")
-EXPLODE: Final = StageSpec("explode", inputs=("frames",))
 
 # In the order of the data's flow.
-STAGES: Final = (BRIDGE, EXPLODE)
+STAGES: Final = (
+    BRIDGE,
+    StageSpec("explode", inputs=("frames",)),
+    StageSpec("compact", inputs=("events",)),
+)
 
 
 def lag_inputs(kafka: KafkaConfig, known: Registry) -> dict[str, list[str]]:
