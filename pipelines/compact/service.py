@@ -202,27 +202,9 @@ def run(kafka: KafkaConfig, folder: Path, *, slot: str, should_stop: Callable[[]
         FencedError: another process runs in this slot.
         OffsetLostError: events were deleted before they were read.
     """
-    known = registry()
-    topics = output_topics(kafka, known)
-    check_partitions(kafka, ["events", "repos", *known.specs["latest"].topics, STATUS])
-    own_topics = [topics.repos, *topics.latest]
-    restoration = Restoration(
-        kafka,
-        topics,
-        topic_ids(kafka, own_topics),
-        int(known.specs["latest"].configs["delete.retention.ms"]),
-        _now_ms,
-    )
-
-    def partition_ends(partitions: Sequence[int]) -> dict[int, dict[str, int]]:
-        wanted = [(topic, partition) for topic in own_topics for partition in partitions]
-        ends = readable_log_ends(kafka, wanted)
-        return {
-            partition: {topic: ends[topic, partition] for topic in own_topics}
-            for partition in partitions
-        }
-
-    stage = CompactStage(topics, folder, restoration, partition_ends, _now_ms)
+    latest = registry().specs["latest"].topics
+    check_partitions(kafka, ["events", "repos", *latest, STATUS])
+    stage = create_stage(kafka, folder)
     counts = LoopCounts()
 
     def create() -> TransactionalLoop:
@@ -244,6 +226,39 @@ def run(kafka: KafkaConfig, folder: Path, *, slot: str, should_stop: Callable[[]
         closing(stage),
     ):
         run_restarting(create, should_stop)
+
+
+def create_stage(kafka: KafkaConfig, folder: Path) -> CompactStage:
+    """Returns the stage of a deployment, with nothing restored.
+
+    Args:
+        kafka: the cluster.
+        folder: for the stores.
+
+    Raises:
+        ConfigError: topics are missing.
+        BrokerUnavailableError: no broker answers.
+    """
+    known = registry()
+    topics = output_topics(kafka, known)
+    own_topics = [topics.repos, *topics.latest]
+    restoration = Restoration(
+        kafka,
+        topics,
+        topic_ids(kafka, own_topics),
+        int(known.specs["latest"].configs["delete.retention.ms"]),
+        _now_ms,
+    )
+
+    def partition_ends(partitions: Sequence[int]) -> dict[int, dict[str, int]]:
+        wanted = [(topic, partition) for topic in own_topics for partition in partitions]
+        ends = readable_log_ends(kafka, wanted)
+        return {
+            partition: {topic: ends[topic, partition] for topic in own_topics}
+            for partition in partitions
+        }
+
+    return CompactStage(topics, folder, restoration, partition_ends, _now_ms)
 
 
 def output_topics(kafka: KafkaConfig, topics: Registry) -> OutputTopics:

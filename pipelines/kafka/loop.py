@@ -313,7 +313,7 @@ class TransactionalLoop:
             waits_for = error
         done = batch.messages[:done_count]
         try:
-            self._publish(outputs, _positions(done))
+            self._publish(outputs, output_bytes, _positions(done))
         except GroupMovedOnError as error:
             # The consumer may not know yet, or may have joined again already: either way what
             # was read but not committed must be read again by whoever owns it.
@@ -339,13 +339,16 @@ class TransactionalLoop:
         if where not in self._next_offsets:
             return False  # no position yet that could guard the slice: after the first message
         try:
-            self._publish(work.outputs, {where: self._next_offsets[where]})
+            size_bytes = sum(output.size_bytes for output in work.outputs)
+            self._publish(work.outputs, size_bytes, {where: self._next_offsets[where]})
         except GroupMovedOnError as error:
             self._log.warning("group_moved_on", detail=str(error))
             self._rewind()
         return True
 
-    def _publish(self, outputs: Sequence[OutputMessage], positions: dict[Position, int]) -> None:
+    def _publish(
+        self, outputs: Sequence[OutputMessage], output_bytes: int, positions: dict[Position, int]
+    ) -> None:
         if not self._finished:
             self._finished_since_s = time.monotonic()
         finished = self._finished | positions
@@ -364,12 +367,12 @@ class TransactionalLoop:
         self._finished = {}
         self.counts.transactions_count += 1
         self.counts.outputs_count += len(outputs)
-        self.counts.output_bytes += sum(output.size_bytes for output in outputs)
+        self.counts.output_bytes += output_bytes
 
     def _commit_finished(self) -> None:
         """Commits the positions that no output has taken along."""
         try:
-            self._publish([], {})
+            self._publish([], 0, {})
         except GroupMovedOnError as error:
             # Their next owner finds that they have no output, as we did.
             self._log.warning("group_moved_on", detail=str(error))

@@ -39,8 +39,8 @@ EXPLODE_FRAMES_COUNT = 15_000
 
 
 def run(_rounds: int) -> None:
-    """Prints both measurements; the broker is the one that BOOTSTRAP names, or one of our own."""
-    with _broker(os.environ.get("BOOTSTRAP")) as bootstrap:
+    """Prints both measurements."""
+    with running_broker() as bootstrap:
         measure_transactions(bootstrap)
         click.echo()
         recording = load_recording(recording_folder())
@@ -48,8 +48,9 @@ def run(_rounds: int) -> None:
 
 
 @contextmanager
-def _broker(bootstrap: str | None) -> Iterator[str]:
-    if bootstrap:
+def running_broker() -> Iterator[str]:
+    """Yields the bootstrap servers of the broker that BOOTSTRAP names, or of one of our own."""
+    if bootstrap := os.environ.get("BOOTSTRAP"):
         yield bootstrap
         return
     with tempfile.TemporaryDirectory(prefix="standpipe-bench-") as folder:
