@@ -1,13 +1,16 @@
-"""Records as AT JSON: links as `{"$link": …}`, byte strings as `{"$bytes": …}`.
+"""Records as AT JSON, and back: links as `{"$link": …}`, byte strings as `{"$bytes": …}`.
 
 A record that has no faithful JSON form is odd, not invalid: its commit stands, and whoever
-publishes it passes on its CBOR instead. `record_to_json` says why.
+publishes it passes on its CBOR instead. `to_json` says why. What it returns leads back to the same
+block, and so to the same CID, by `from_json`, which also reads the JSON of others.
 
 Source: atproto.com/specs/data-model "JSON Representation". spec: A-09, A-10, A-20, A-24…A-26,
 A-31.
 """
 
+import json
 import re
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
@@ -25,11 +28,17 @@ MAX_JSON_BYTES = 2 * 1024 * 1024
 # An eight-byte head of an integer beyond int64. May also match inside text or a hash: then the
 # slow check decides.
 _SUSPECT_INTEGER = re.compile(rb"[\x1b\x3b][\x80-\xff]")
+# Takes an unfinished string to the end of the text, so that each byte is looked at once.
+_JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
+# Beyond any way to write an integer of 64 bits; bounds what a number can cost.
+_MAX_NUMBER_LENGTH = 64
+_NOT_AN_INTEGER = Decimal("0.5")
 _CONTAINER_HEADS = bytes(range(0x80, 0xC0))
 _MAP = 5  # major type
 
 
-def record_to_json(record: bytes) -> bytes:
+def to_json(record: bytes) -> bytes:
     """Converts a record block to AT JSON that maps back to the same CID.
 
     Args:
@@ -52,10 +61,93 @@ def record_to_json(record: bytes) -> bytes:
     heads_count = len(record) - len(record.translate(None, _CONTAINER_HEADS))
     if heads_count >= MAX_DEPTH - 1 or _SUSPECT_INTEGER.search(record):
         _check_data_model(value)
-    json = orjson.dumps(value)
-    if len(json) > MAX_JSON_BYTES:
-        raise DagCborError(Reason.JSON_TOO_LARGE, f"{len(json)} bytes of JSON")
-    return json
+    text = orjson.dumps(value)
+    if len(text) > MAX_JSON_BYTES:
+        raise DagCborError(Reason.JSON_TOO_LARGE, f"{len(text)} bytes of JSON")
+    return text
+
+
+def from_json(text: bytes) -> bytes:
+    """Converts AT JSON to the record block that it stands for.
+
+    White space, the order of keys, escapes and the padding of base64 are free. Integers may be
+    written as decimals (`123.0`), since JSON does not tell them apart; the published vectors have
+    such a record.
+
+    Args:
+        text: UTF-8 JSON of one record.
+
+    Returns:
+        Canonical DAG-CBOR; for what `to_json` returned, the block it was made from.
+
+    Raises:
+        DagCborError: `json.invalid` (not JSON, or a key twice in one object), `cbor.data_model`
+            (not an object, a fraction, an integer beyond 64 bits, half a surrogate pair),
+            `cbor.depth`, `json.ambiguous` (reserved keys that are no link or byte string, or in
+            another than their one form), `json.too_large` (the text, or its shortest form).
+    """
+    if len(text) > MAX_JSON_BYTES:
+        raise DagCborError(Reason.JSON_TOO_LARGE, f"{len(text)} bytes of JSON")
+    try:
+        record = cbor.encode_json_value(orjson.loads(text))
+        # The way there is strict: who gets back to the same text was right in everything.
+        if to_json(record) == text:
+            return record
+    except (DagCborError, orjson.JSONDecodeError):
+        pass  # a form of others, or bad: the slow way says
+    value = _parse_json(text)
+    record = cbor.encode_json_value(value)
+    if orjson.loads(to_json(record)) != value:
+        raise DagCborError(Reason.JSON_AMBIGUOUS, "a link or bytes in another than their one form")
+    return record
+
+
+def _parse_json(text: bytes) -> Any:
+    """Parses JSON in any of its forms into the values of the shortest one."""
+    # The parser recurses, so it gets no more levels than a record may have.
+    depth = deepest = 0
+    for bracket in _BRACKET.findall(_JSON_STRING.sub(b"", text)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    if deepest > MAX_DEPTH:
+        raise DagCborError(Reason.CBOR_DEPTH, f"nested deeper than {MAX_DEPTH}")
+    try:
+        return json.loads(
+            text.decode(),
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_integer,
+            parse_constant=_no_number,
+        )
+    except ValueError as error:
+        raise DagCborError(Reason.JSON_INVALID, str(error)) from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise DagCborError(Reason.JSON_INVALID, "a key twice in one object")
+    base64 = value.get("$bytes")
+    if type(base64) is str and len(base64) % 4 == 0:
+        # Padding is optional; `to_json` writes none. spec: A-24
+        value["$bytes"] = base64.removesuffix("=").removesuffix("=")
+    return value
+
+
+def _integer(literal: str) -> int:
+    """Returns the integer that a JSON number is, in any notation (spec: A-09, A-10)."""
+    if len(literal) <= _MAX_NUMBER_LENGTH:
+        try:
+            number = Decimal(literal)
+        except InvalidOperation:  # an exponent of twenty digits
+            number = _NOT_AN_INTEGER
+        if -(2**63) <= number < 2**63 and number == int(number):
+            return int(number)
+    raise DagCborError(Reason.CBOR_DATA_MODEL, f"{literal[:40]} is not an integer of 64 bits")
+
+
+def _no_number(literal: str) -> None:
+    raise DagCborError(Reason.JSON_INVALID, f"{literal} is not JSON")
 
 
 def _check_data_model(value: Any) -> None:

@@ -8,6 +8,7 @@ Source: dasl.ing/car; draft-holmgren-at-repository "Repository Serialization For
 spec: C-01…C-09, A-45.
 """
 
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ from pipelines.atproto.errors import CarError, CidError, ProtocolError, Reason
 MAX_HEADER_BYTES = 4096
 # 2^63 - 1 takes nine bytes; no length that can occur takes more than four.
 _MAX_VARINT_BYTES = 9
+_VERSION = 1
+# Of the CIDs whose blocks can be hashed. spec: C-08
+_PREFIXES = (DAG_CBOR_PREFIX, RAW_PREFIX)
 
 
 class Car(NamedTuple):
@@ -79,9 +83,48 @@ def read_car(data: bytes) -> Car:
     return Car(roots, blocks)
 
 
+def write_car(root: bytes, blocks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Makes a CAR with one root.
+
+    Args:
+        root: raw CID of the commit; its block may be anywhere among the blocks.
+        blocks: raw CID and block, such as the items of a dict, in the order of the file. That a
+            block has the hash of its CID is the caller's promise.
+
+    Raises:
+        CidError: a CID that no reader can check.
+    """
+    return b"".join(write_car_chunks(root, blocks))
+
+
+def write_car_chunks(root: bytes, blocks: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    """Makes a CAR piece by piece: its header, then each block.
+
+    Args:
+        root: as in `write_car`.
+        blocks: likewise; taken one at a time.
+
+    Yields:
+        Bytes that make up the file.
+
+    Raises:
+        CidError: as in `write_car`, when the block's turn has come.
+    """
+    if not is_dag_cbor_cid(root):
+        raise CidError(
+            Reason.CID_UNSUPPORTED, f"the root {root.hex()} is not the CID of an object"
+        )
+    header = cbor.encode({"roots": [root], "version": _VERSION})
+    yield _varint(len(header)) + header
+    for cid, block in blocks:
+        if len(cid) != CID_BYTES or cid[:4] not in _PREFIXES:
+            raise CidError(Reason.CID_UNSUPPORTED, f"a block has CID {cid.hex()}")
+        yield _varint(CID_BYTES + len(block)) + cid + block
+
+
 def _check_other_cid(cid: bytes, block: bytes, position: int) -> None:
     """Checks a block that is not an object with the right hash: perhaps a raw one."""
-    if cid[:4] not in (DAG_CBOR_PREFIX, RAW_PREFIX):
+    if cid[:4] not in _PREFIXES:
         raise CidError(Reason.CID_UNSUPPORTED, f"the block at {position} has CID {cid.hex()}")
     if cid != RAW_PREFIX + sha256(block).digest():
         raise CidError(Reason.CID_HASH_MISMATCH, f"the block at {position} has another hash")
@@ -103,6 +146,15 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
     raise CarError(Reason.CAR_SECTION, f"length of more than 63 bits at {position}")
 
 
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number >= 0x80:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
 def _parse_header(raw: bytes) -> tuple[bytes, ...]:
     try:
         header = cbor.decode(raw)
@@ -110,7 +162,7 @@ def _parse_header(raw: bytes) -> tuple[bytes, ...]:
         raise CarError(Reason.CAR_HEADER, error.detail) from None
     if not isinstance(header, dict) or type(header.get("version")) is not int:
         raise CarError(Reason.CAR_HEADER, "the header is not a map with a version")
-    if header["version"] != 1:
+    if header["version"] != _VERSION:
         raise CarError(Reason.CAR_HEADER, f"version {header['version']}")
     if len(header) != 2:
         raise CarError(Reason.CAR_HEADER, "the header has further fields")

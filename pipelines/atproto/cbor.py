@@ -114,6 +114,26 @@ def decode_as_json_value(raw: bytes) -> Any:
     raise DagCborError(Reason.CBOR_DATA_MODEL if has_float else Reason.JSON_AMBIGUOUS, refusal)
 
 
+def encode_json_value(value: Any) -> bytes:
+    """Encodes a record from the values of its AT JSON form: the way back.
+
+    Takes forms that the way there never gives, such as padded base64: the caller compares.
+
+    Args:
+        value: dict, list, str, bool, None, or int of 64 bits.
+
+    Raises:
+        DagCborError: text with half a surrogate pair (`cbor.data_model`), or a map with `$link`
+            or `$bytes` that is neither a link nor a byte string (`json.ambiguous`).
+    """
+    try:
+        return cbrrr.encode_dag_cbor(value, atjson_mode=True)
+    except UnicodeEncodeError:
+        raise DagCborError(Reason.CBOR_DATA_MODEL, "half a surrogate pair") from None
+    except (ValueError, TypeError) as error:
+        raise DagCborError(Reason.JSON_AMBIGUOUS, str(error)) from None
+
+
 def walk(value: Any) -> Iterator[tuple[Any, int]]:
     """Yields every value inside a decoded one, with its depth (the outermost has 1).
 

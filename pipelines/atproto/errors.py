@@ -34,6 +34,7 @@ class Reason(StrEnum):
     CBOR_NOT_CANONICAL = "cbor.not_canonical"
     CBOR_DEPTH = "cbor.depth"
     CBOR_DATA_MODEL = "cbor.data_model"
+    JSON_INVALID = "json.invalid"
     JSON_AMBIGUOUS = "json.ambiguous"
     JSON_TOO_LARGE = "json.too_large"
     CID_INVALID = "cid.invalid"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pipelines.atproto.atjson import record_to_json
+from pipelines.atproto import atjson
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.commit import (
     AuthenticCommit,
@@ -165,7 +165,7 @@ def _show_records(message: CommitMessage, opened: OpenedCommit) -> None:
         if block is not None:
             click.echo(f"record {op.path}")
             try:
-                click.echo(b"  " + record_to_json(block))
+                click.echo(b"  " + atjson.to_json(block))
             except DagCborError as error:
                 click.echo(f"  no JSON form: {error}")
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, assert_never
 
 import orjson
 
-from pipelines.atproto.atjson import record_to_json
+from pipelines.atproto import atjson
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.commit import VerifiedCommit, VerifiedOp, VerifiedSync
 from pipelines.atproto.errors import DagCborError, Reason
@@ -147,7 +147,7 @@ def _bodies(ops: Sequence[VerifiedOp]) -> dict[bytes | None, _Body]:
         if record is None or op.cid in bodies:
             continue
         try:
-            json = record_to_json(record)
+            json = atjson.to_json(record)
             if len(json) > budget_bytes:
                 raise DagCborError(Reason.JSON_TOO_LARGE, "over the budget of its commit")
         except DagCborError as error:

@@ -25,7 +25,7 @@ from atproto_subscription.frames import (  # type: ignore[import-untyped]  # lik
 from support.recordings import Recording, load_recording
 from support.shared import shared_folder
 
-from pipelines.atproto.atjson import record_to_json
+from pipelines.atproto import atjson
 from pipelines.atproto.commit import (
     AuthenticCommit,
     OpenedCommit,
@@ -141,7 +141,7 @@ def _json_of(record: bytes | None) -> bytes | None:
     if record is None:
         return None
     try:
-        return record_to_json(record)
+        return atjson.to_json(record)
     except ProtocolError:  # odd, and published as CBOR
         return None
 

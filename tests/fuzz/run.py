@@ -23,15 +23,14 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-import cbrrr
 import click
 import libipld
-import orjson
 
 from pipelines.atproto import atjson, car, cid, commit, frames
 from pipelines.atproto.errors import ProtocolError
@@ -90,7 +89,7 @@ def _targets_of(folder: Path) -> list[Target]:
     recorded = [
         frame for frame in read_frames(folder / "frames.bin") if len(frame) <= _MAX_INPUT_BYTES
     ]
-    signed, cars, commits, records = [], [], [], []
+    signed, cars, commits, records, texts = [], [], [], [], []
     for frame in recorded:
         verdict = judge_frame(frame, keys, received_us=None)
         if not isinstance(verdict, Proven):
@@ -101,6 +100,9 @@ def _targets_of(folder: Path) -> list[Target]:
         if isinstance(verified, commit.VerifiedCommit):
             signed.append(frame)
             records += [op.record for op in verified.ops if op.record is not None]
+    for record in records:
+        with suppress(ProtocolError):  # odd
+            texts.append(atjson.to_json(record))
     judge = partial(judge_frame, keys=keys, received_us=None)
     return [
         Target(f"{name}@{folder.name}", run, _some(seeds), how)
@@ -111,6 +113,7 @@ def _targets_of(folder: Path) -> list[Target]:
             ("car", car.read_car, cars, _damage_anywhere),
             ("commit", commit.parse_commit, commits, _damage_anywhere),
             ("record", _record_to_json_and_back, records, _damage_anywhere),
+            ("json", _json_to_record_and_back, texts, _damage_anywhere),
         )
     ]
 
@@ -134,9 +137,15 @@ def _prove_unhashed(raw: bytes) -> object:
 
 
 def _record_to_json_and_back(raw: bytes) -> object:
-    json = atjson.record_to_json(raw)
-    assert cbrrr.encode_dag_cbor(orjson.loads(json), atjson_mode=True) == raw
+    json = atjson.to_json(raw)
+    assert atjson.from_json(json) == raw
     return json
+
+
+def _json_to_record_and_back(raw: bytes) -> object:
+    record = atjson.from_json(raw)
+    assert atjson.from_json(atjson.to_json(record)) == record
+    return record
 
 
 def _cid_and_back(raw: bytes) -> object:

@@ -9,7 +9,7 @@ from support.oracle import cid_of
 from support.repo import make_step, outcome
 from support.wire import car, car_header, car_section
 
-from pipelines.atproto.car import read_car
+from pipelines.atproto.car import read_car, write_car
 from pipelines.atproto.errors import Reason
 
 _BLOCKS = st.lists(st.binary(max_size=300), max_size=6)
@@ -28,6 +28,11 @@ def test_what_was_written_is_read(blocks: list[bytes]) -> None:
     read = read_car(car(cid_of(b"root"), blocks))
     assert read.roots == (cid_of(b"root"),)
     assert read.blocks == {cid_of(block): block for block in blocks}
+    assert write_car(read.roots[0], read.blocks.items()) == car(cid_of(b"root"), unique(blocks))
+
+
+def unique(blocks: list[bytes]) -> list[bytes]:
+    return list(dict.fromkeys(blocks))
 
 
 @given(raw=_ANY_BYTES)

@@ -1,5 +1,7 @@
 """Codecs on any input: an item is its one canonical encoding, or it is refused."""
 
+import json
+
 import cbor2
 import cbrrr
 import orjson
@@ -18,11 +20,43 @@ _ANY_BYTES = st.one_of(
     strategies.records.map(dag_cbor).flatmap(strategies.damaged),
     st.just(dag_cbor({"a": [1, b"", None, {"b": "é"}]})).flatmap(strategies.damaged),
 )
+_ANY_JSON = st.one_of(
+    st.binary(max_size=60),
+    st.recursive(
+        st.one_of(
+            st.none(),
+            st.booleans(),
+            st.floats(),
+            st.integers(-(2**65), 2**65),
+            st.text(max_size=4),
+            st.sampled_from(["AAE", "AAE=", "AB", encode_cid(cid_of(b""))]),
+        ),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.dictionaries(
+                st.one_of(st.text(max_size=2), st.sampled_from(["$link", "$bytes"])),
+                inner,
+                max_size=3,
+            ),
+        ),
+        max_leaves=10,
+    ).map(lambda value: json.dumps(value).encode()),
+    strategies.records.map(lambda record: _json_or_nothing(dag_cbor(record))).flatmap(
+        strategies.damaged
+    ),
+)
+_OTHER_FORM = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
 _RECORD_REASONS = {
     Reason.CBOR_INVALID,
     Reason.CBOR_DATA_MODEL,
     Reason.CBOR_DEPTH,
     Reason.JSON_AMBIGUOUS,
+}
+_JSON_REASONS = {
+    Reason.CBOR_DATA_MODEL,
+    Reason.CBOR_DEPTH,
+    Reason.JSON_AMBIGUOUS,
+    Reason.JSON_INVALID,
 }
 
 
@@ -65,12 +99,11 @@ def test_both_codecs_read_what_a_third_one_wrote(record: dict[str, object]) -> N
 @given(raw=_ANY_BYTES)
 def test_a_record_leads_back_from_its_json_to_its_cid_or_is_refused(raw: bytes) -> None:
     """Spec: A-24."""
-    json = outcome(lambda: atjson.record_to_json(raw), DagCborError)
+    json = outcome(lambda: atjson.to_json(raw), DagCborError)
     if isinstance(json, Reason):
         assert json in _RECORD_REASONS
     else:
-        back = cbrrr.encode_dag_cbor(orjson.loads(json), atjson_mode=True)
-        assert cid_of(back) == cid_of(raw)
+        assert atjson.from_json(json) == raw
 
 
 @given(record=strategies.records)
@@ -79,12 +112,25 @@ def test_a_canonical_record_is_refused_for_its_reserved_keys_only(
 ) -> None:
     """Spec: A-24."""
     raw = dag_cbor(record)
-    json = outcome(lambda: atjson.record_to_json(raw), DagCborError)
+    json = outcome(lambda: atjson.to_json(raw), DagCborError)
     if isinstance(json, Reason):
         assert json is Reason.JSON_AMBIGUOUS
         assert b"$link" in raw or b"$bytes" in raw
     else:
-        assert cbrrr.encode_dag_cbor(orjson.loads(json), atjson_mode=True) == raw
+        assert atjson.from_json(json) == raw
+        assert atjson.from_json(orjson.dumps(orjson.loads(json), option=_OTHER_FORM)) == raw
+
+
+@given(text=_ANY_JSON)
+def test_any_text_is_a_record_or_refused(text: bytes) -> None:
+    """Spec: A-24."""
+    record = outcome(lambda: atjson.from_json(text), DagCborError)
+    if isinstance(record, Reason):
+        assert record in _JSON_REASONS
+    else:
+        assert atjson.from_json(atjson.to_json(record)) == record
+        # The same to a reader of JSON, but for integers written as decimals and for padding.
+        assert orjson.loads(atjson.to_json(record)) == _without_padding(json.loads(text))
 
 
 @given(digest=st.binary(min_size=32, max_size=32), codec=st.sampled_from([0x71, 0x55]))
@@ -109,6 +155,20 @@ def test_any_text_is_the_one_form_of_a_cid_or_refused(text: str) -> None:
     """Spec: A-42."""
     raw = outcome(lambda: parse_cid(text), CidError)
     assert isinstance(raw, Reason) or encode_cid(raw) == text
+
+
+def _json_or_nothing(record: bytes) -> bytes:
+    text = outcome(lambda: atjson.to_json(record))
+    return b"" if isinstance(text, Reason) else text
+
+
+def _without_padding(value: object) -> object:
+    if isinstance(value, dict):
+        bytes_text = value.get("$bytes")
+        if isinstance(bytes_text, str):
+            return {"$bytes": bytes_text.rstrip("=")}
+        return {key: _without_padding(item) for key, item in value.items()}
+    return list(map(_without_padding, value)) if isinstance(value, list) else value
 
 
 def _holds_bytes_like_a_cid(value: object) -> bool:

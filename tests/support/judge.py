@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support.kafka import read_committed
 
-from pipelines.atproto.atjson import record_to_json
+from pipelines.atproto import atjson
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.commit import VerifiedCommit
 from pipelines.atproto.errors import DagCborError
@@ -31,7 +31,7 @@ def expected_records(frames: Sequence[bytes], keys: OfflineKeys) -> Counter[Reco
                 body = "null"
                 if block is not None:
                     try:
-                        body = _canonical(json.loads(record_to_json(block)))
+                        body = _canonical(json.loads(atjson.to_json(block)))
                     except DagCborError as error:
                         body = error.reason
                 uri = f"at://{commit.did}/{op.path}"

@@ -170,3 +170,32 @@ def test_a_block_under_anothers_cid_is_refused() -> None:
     """Spec: A-45."""
     section = car_section(cid_of(_BLOCKS[1]), _BLOCKS[2])
     assert _reason(_HEADER + section) is Reason.CID_HASH_MISMATCH
+
+
+def test_a_file_is_written_as_the_format_has_it() -> None:
+    """Spec: C-01, with lengths of one, two and three bytes."""
+    blocks = [(cid_of(block), block) for block in _BLOCKS]
+    assert car.write_car(_ROOT, blocks) == _HEADER + b"".join(_SECTIONS)
+    assert car.write_car(_ROOT, []) == _HEADER
+
+
+def test_a_file_may_be_written_block_by_block() -> None:
+    blobs = [(RAW_PREFIX + cid_of(blob)[4:], blob) for blob in (b"a blob", b"another one")]
+    pieces = list(car.write_car_chunks(_ROOT, blobs))
+    assert pieces == [_HEADER, *(car_section(*blob) for blob in blobs)]
+
+
+@pytest.mark.parametrize("prefix", ["01701220", "01711e20", "12201220", ""])
+def test_nothing_is_written_that_no_reader_could_check(prefix: str) -> None:
+    """Spec: A-40."""
+    cid = bytes.fromhex(prefix) + _ROOT[4:]
+    for call in (
+        lambda: car.write_car(cid, []),
+        lambda: car.write_car(_ROOT, [(cid, _BLOCKS[0])]),
+    ):
+        assert refusal(call).reason is Reason.CID_UNSUPPORTED
+
+
+def test_a_blob_is_no_root() -> None:
+    cid = RAW_PREFIX + _ROOT[4:]
+    assert refusal(lambda: car.write_car(cid, [])).reason is Reason.CID_UNSUPPORTED

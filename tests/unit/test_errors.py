@@ -123,10 +123,11 @@ _REFUSALS: dict[Reason, Callable[[], object]] = {
     Reason.SYNTAX_DATETIME: lambda: syntax.parse_datetime("2026-01-01"),
     Reason.CBOR_INVALID: lambda: cbor.decode(b""),
     Reason.CBOR_NOT_CANONICAL: lambda: cbor.decode(b"\x18\x00"),
-    Reason.CBOR_DEPTH: lambda: atjson.record_to_json(b"\xa1\x61a" * 129 + b"\x00"),
-    Reason.CBOR_DATA_MODEL: lambda: atjson.record_to_json(b"\x00"),
-    Reason.JSON_AMBIGUOUS: lambda: atjson.record_to_json(oracle.dag_cbor({"$link": "text"})),
-    Reason.JSON_TOO_LARGE: lambda: atjson.record_to_json(
+    Reason.CBOR_DEPTH: lambda: atjson.to_json(b"\xa1\x61a" * 129 + b"\x00"),
+    Reason.CBOR_DATA_MODEL: lambda: atjson.to_json(b"\x00"),
+    Reason.JSON_INVALID: lambda: atjson.from_json(b"{"),
+    Reason.JSON_AMBIGUOUS: lambda: atjson.to_json(oracle.dag_cbor({"$link": "text"})),
+    Reason.JSON_TOO_LARGE: lambda: atjson.to_json(
         oracle.dag_cbor({"a": "\0" * (atjson.MAX_JSON_BYTES // 6)})
     ),
     Reason.CID_INVALID: lambda: cid.parse_cid("bafyrei"),

@@ -57,6 +57,7 @@ def test_good_inputs_pass_their_targets_undamaged(capture_folder: Path) -> None:
         "commit",
         "field",
         "frame",
+        "json",
         "record",
         "tree",
     }

@@ -60,14 +60,16 @@ def _from_json(value: Any) -> Any:
 def test_a_record_has_the_cid_and_the_json_of_the_fixture(case: dict[str, Any]) -> None:
     block = _unpadded(case["cbor_base64"])
     assert encode_cid(cid_of(block)) == case["cid"]
-    assert orjson.loads(atjson.record_to_json(block)) == case["json"]
+    assert orjson.loads(atjson.to_json(block)) == case["json"]
+    assert atjson.from_json(json.dumps(case["json"]).encode()) == block
     assert cbor.encode(cbor.decode(block)) == block
 
 
 @pytest.mark.parametrize("case", json_cases("interop/data-model/data-model-valid.json", _note))
 def test_a_valid_record_comes_out_as_it_is(case: dict[str, Any]) -> None:
-    json_bytes = atjson.record_to_json(dag_cbor(_from_json(case["json"])))
-    assert orjson.loads(json_bytes) == case["json"]
+    record = dag_cbor(_from_json(case["json"]))
+    assert orjson.loads(atjson.to_json(record)) == case["json"]
+    assert atjson.from_json(json.dumps(case["json"]).encode()) == record
 
 
 @pytest.mark.parametrize("case", json_cases("interop/data-model/data-model-invalid.json", _note))
@@ -76,12 +78,15 @@ def test_an_invalid_record_is_refused_where_its_json_would_be_unclear(
 ) -> None:
     record = dag_cbor(_from_json(case["json"]))
     reason = _REASONS[case["note"]]
+    text = json.dumps(case["json"]).encode()
     if reason is None:
-        assert orjson.loads(atjson.record_to_json(record)) == case["json"]
+        assert orjson.loads(atjson.to_json(record)) == case["json"]
+        assert atjson.from_json(text) == record
     else:
-        error = refusal(lambda: atjson.record_to_json(record))
-        assert isinstance(error, DagCborError)
-        assert error.reason is reason
+        for convert in (lambda: atjson.to_json(record), lambda: atjson.from_json(text)):
+            error = refusal(convert)
+            assert isinstance(error, DagCborError)
+            assert error.reason is reason
 
 
 def test_every_invalid_case_has_its_reason(shared_data: Any) -> None:

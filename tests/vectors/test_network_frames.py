@@ -8,7 +8,7 @@ import pytest
 from support.recordings import load_recording
 from support.shared import frame_cases
 
-from pipelines.atproto.atjson import record_to_json
+from pipelines.atproto import atjson
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.commit import VerifiedCommit
 from pipelines.report import Chain, Outcome, report_frames
@@ -56,7 +56,7 @@ def test_the_records_are_those_that_another_implementation_emitted(shared_data: 
             if record is not None and op.cid is not None:
                 event |= {
                     "cid": encode_cid(op.cid),
-                    "record": orjson.loads(record_to_json(record)),
+                    "record": orjson.loads(atjson.to_json(record)),
                 }
             ours.append((verified.commit.did, event))
     lines = (folder / "expected_jetstream_v1.jsonl").read_bytes().splitlines()

@@ -6,7 +6,7 @@ import pytest
 from support import oracle
 
 from pipelines.atproto import mst
-from pipelines.atproto.car import read_car
+from pipelines.atproto.car import read_car, write_car
 from pipelines.atproto.cid import cid_of, encode_cid, parse_cid
 from pipelines.atproto.commit import open_commit
 from pipelines.atproto.syntax import parse_did
@@ -25,6 +25,13 @@ def test_every_block_has_its_hash(folder: Path) -> None:
     assert roots[0] in blocks
     assert len(blocks) > 1
     assert all(cid_of(block) == cid for cid, block in blocks.items())
+
+
+def test_written_again_it_is_the_same_file(folder: Path) -> None:
+    """Spec: C-01: byte for byte as another implementation writes it."""
+    data = (folder / "repo.car").read_bytes()
+    roots, blocks = read_car(data)
+    assert write_car(roots[0], blocks.items()) == data
 
 
 def test_the_commit_is_the_listed_one(folder: Path) -> None:
