@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -134,9 +134,10 @@ class CompactStage:
                 raise
             self._held[partition] = HeldPartition(store)
 
-    def background(self) -> Background | None:
+    def background(self, partitions: Collection[int]) -> Background | None:
         """Returns the next tombstones of an account that was deleted."""
-        for partition, held in self._held.items():
+        for partition in partitions:
+            held = self._held[partition]
             did = next(iter(held.purging), None)
             if did is not None:
                 return Background(partition, self._purge_slice(partition, held, did))

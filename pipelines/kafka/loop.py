@@ -21,7 +21,7 @@ The contract
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -103,8 +103,12 @@ class Stage(Protocol):
         assignment has changed meanwhile.
         """
 
-    def background(self) -> Background | None:
-        """Returns the next slice of work that no input asks for; asked between batches."""
+    def background(self, partitions: Collection[int]) -> Background | None:
+        """Returns the next slice of work that no input asks for; asked between batches.
+
+        Args:
+            partitions: those that such work may belong to now.
+        """
 
     def committed(self, next_offsets: Mapping[Position, int]) -> None:
         """Tells that everything since the last call was committed.
@@ -124,7 +128,7 @@ class Stateless:
         """Has nothing to restore."""
         return iter(())
 
-    def background(self) -> Background | None:
+    def background(self, partitions: Collection[int]) -> Background | None:  # noqa: ARG002 - has none
         """Has no work but its inputs."""
         return None
 
@@ -222,10 +226,16 @@ class TransactionalLoop:
         """Restores the stage's state; the partitions were paused when they were assigned."""
         generation = self._generation
         assignment = self._consumer.assignment()
-        for _ in self._stage.restore(sorted({where.partition for where in assignment})):
-            self._consumer.poll(0)
-            if generation != self._generation or self._should_stop():
-                return
+        try:
+            for _ in self._stage.restore(sorted({where.partition for where in assignment})):
+                self._consumer.poll(0)
+                if generation != self._generation or self._should_stop():
+                    return
+        except TransientError as error:
+            # From the start again, after the next poll: what was restored so far is kept.
+            self._log.warning("waiting", detail=str(error))
+            self.counts.waits_count += 1
+            return
         self._must_restore = False
         self.counts.state = State.RUNNING
         self._consumer.resume(assignment)
@@ -332,12 +342,14 @@ class TransactionalLoop:
         """Publishes a slice of the stage's own work; returns whether there was one."""
         if self._must_restore:
             return False
-        work = self._stage.background()
+        topic = self._topics[0]
+        # A slice is guarded by the position of its partition: before the first message there is
+        # none.
+        positioned = [partition for name, partition in self._next_offsets if name == topic]
+        work = self._stage.background(positioned)
         if work is None:
             return False
-        where = (self._topics[0], work.partition)
-        if where not in self._next_offsets:
-            return False  # no position yet that could guard the slice: after the first message
+        where = (topic, work.partition)
         try:
             size_bytes = sum(output.size_bytes for output in work.outputs)
             self._publish(work.outputs, size_bytes, {where: self._next_offsets[where]})

@@ -1,15 +1,16 @@
 """The contract of the transactional loop (pipelines/kafka/loop.py), on a real broker."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import pytest
 from support.kafka import create_topic, produce, read_committed, wait_until
 
 from pipelines.config import KafkaConfig
 from pipelines.errors import FencedError, OffsetLostError, RefusedByBrokerError, TransientError
-from pipelines.kafka.loop import Stateless, TransactionalLoop, run_restarting
-from pipelines.kafka.messages import InputMessage, OutputMessage
+from pipelines.kafka.loop import Background, Stateless, TransactionalLoop, run_restarting
+from pipelines.kafka.messages import InputMessage, OutputMessage, Position
+from pipelines.kafka.reading import read_between, readable_log_ends
 from pipelines.kafka.transaction import GroupMovedOnError, Transaction
 
 pytestmark = pytest.mark.broker
@@ -333,3 +334,108 @@ def test_a_full_producer_queue_waits_instead_of_dropping(
     wait_until(lambda: len(read_committed(config, out)) >= 100, "all of the burst")
     runner.stop_all()
     assert len(read_committed(config, out)) == 100
+
+
+class Numbering(Copy):
+    """A stage with state: numbers the messages of each partition, going on where the topic ends.
+
+    So many of its restorations fail before one works, and so many slices of work are its own.
+    """
+
+    def __init__(
+        self, config: KafkaConfig, out: str, *, failing_count: int = 0, slices_count: int = 0
+    ) -> None:
+        super().__init__(out)
+        self._config = config
+        self._numbers: dict[int, int] = {}
+        self._uncommitted: dict[int, int] = {}
+        self.failing_count = failing_count
+        self.slices_count = slices_count
+        self.ends: dict[Position, int] = {}
+
+    def restore(self, partitions: Sequence[int]) -> Iterator[None]:
+        self._numbers = dict.fromkeys(partitions, 0)
+        if self.failing_count > 0:
+            self.failing_count -= 1
+            raise TransientError("the state is away")
+        for partition in partitions:
+            ends = readable_log_ends(self._config, [(self.out, partition)])
+            for message in read_between(self._config, dict.fromkeys(ends, 0), ends):
+                self._numbers[partition] = int(message.value or b"")
+            yield
+
+    def process(self, message: InputMessage) -> Sequence[OutputMessage]:
+        return [self._next(message.partition, message.timestamp_ms)]
+
+    def background(self, partitions: Collection[int]) -> Background | None:
+        if self.slices_count == 0 or 0 not in partitions:
+            return None
+        self.slices_count -= 1
+        return Background(0, [self._next(0, 0)])
+
+    def committed(self, next_offsets: Mapping[Position, int]) -> None:
+        self._numbers |= self._uncommitted
+        self._uncommitted.clear()
+        self.ends |= next_offsets
+
+    def discard(self) -> None:
+        self._uncommitted.clear()
+
+    def _next(self, partition: int, timestamp_ms: int) -> OutputMessage:
+        number = self._uncommitted.get(partition, self._numbers[partition]) + 1
+        self._uncommitted[partition] = number
+        return OutputMessage(self.out, partition, None, b"%d" % number, [], timestamp_ms)
+
+
+def numbers(config: KafkaConfig, topic: str) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for message in read_committed(config, topic):
+        found.setdefault(message.partition, []).append(int(message.value or b""))
+    return found
+
+
+def test_state_is_restored_before_the_first_message_whoever_had_the_partition(
+    config: KafkaConfig, topics: tuple[str, str], runner: Runner
+) -> None:
+    source, out = topics
+    first = Numbering(config, out, failing_count=2)
+    runner.start(first, "0")
+    for round_number in range(3):
+        stop, failures = runner.start(Numbering(config, out), f"guest-{round_number}")
+        produce(config, source, numbered(200))
+        wanted = round_number * 200 + 100
+        wait_until(lambda: len(read_committed(config, out)) >= wanted, "progress")  # noqa: B023
+        stop.set()
+        assert failures == []
+    wait_until(lambda: len(read_committed(config, out)) >= 600, "all outputs")
+    runner.stop_all()
+    assert first.failing_count == 0
+    expected = list(range(1, 301))
+    assert numbers(config, out) == dict.fromkeys(range(PARTITIONS), expected)
+
+
+def test_a_stage_learns_where_its_committed_messages_end(
+    config: KafkaConfig, topics: tuple[str, str], runner: Runner
+) -> None:
+    source, out = topics
+    stage = Numbering(config, out)
+    produce(config, source, numbered(40))
+    runner.start(stage)
+    wait_until(lambda: len(read_committed(config, out)) >= 40, "all outputs")
+    runner.stop_all()
+    last = {message.partition: message.offset for message in read_committed(config, out)}
+    assert stage.ends == {(out, partition): offset + 1 for partition, offset in last.items()}
+
+
+def test_a_stage_s_own_work_comes_between_its_inputs(
+    config: KafkaConfig, topics: tuple[str, str], runner: Runner
+) -> None:
+    source, out = topics
+    stage = Numbering(config, out, slices_count=5)
+    produce(config, source, [(0, b"1"), (1, b"1")])
+    runner.start(stage)
+    wait_until(lambda: len(read_committed(config, out)) >= 7, "inputs and slices")
+    produce(config, source, [(0, b"2")])
+    wait_until(lambda: len(read_committed(config, out)) >= 8, "the next input")
+    runner.stop_all()
+    assert numbers(config, out) == {0: list(range(1, 8)), 1: [1]}

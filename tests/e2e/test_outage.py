@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import free_port
 from support.judge import assert_nothing_lost_or_twice
-from support.kafka import read_committed, wait_until
-from support.pipeline import running_pipeline
+from support.kafka import is_caught_up, read_committed, wait_until
+from support.pipeline import run_command, running_pipeline
 
 from pipelines.captures import read_frames
 from pipelines.config import KafkaConfig
@@ -32,7 +32,11 @@ def test_stages_survive_a_broker_that_is_killed_and_comes_back(
             SimServer(load_network(capture_folder), rate=40) as sim,
             running_pipeline(config, sim.addresses, tmp_path, partitions=2) as pipeline,
         ):
-            stages = [pipeline.start_bridge(), pipeline.start_worker("0")]
+            stages = [
+                pipeline.start_bridge(),
+                pipeline.start_worker("0"),
+                pipeline.start_compact(),
+            ]
             events = config.topic("events")
             wait_until(lambda: len(read_committed(config, events)) > 50, "some events")
             status = broker.status()
@@ -40,14 +44,18 @@ def test_stages_survive_a_broker_that_is_killed_and_comes_back(
             os.kill(status.pid, signal.SIGKILL)
             # Longer than the transaction time-out, so that open transactions are lost for good.
             time.sleep(12)
-            assert [stage.is_running for stage in stages] == [True, True]
+            assert [stage.is_running for stage in stages] == [True, True, True]
             broker.start()
             wait_until(
                 lambda: len(read_committed(config, events)) >= len(frames),
                 "an event for each frame after the outage",
                 timeout_s=120,
             )
-            assert [stage.stop() for stage in stages] == [0, 0]
+            wait_until(
+                lambda: is_caught_up(config, "compact", events), "compact to be done", timeout_s=60
+            )
+            assert [stage.stop() for stage in stages] == [0, 0, 0]
+            assert run_command(config, "audit", "--all", "--quiet").returncode == 0
             assert "broker_unreachable" in stages[0].log()
         assert_nothing_lost_or_twice(config, capture_folder, frames)
     finally:

@@ -283,7 +283,7 @@ def test_a_purge_goes_on_where_a_predecessor_left_it(
     author.delete_account(gone)
     author.truth = {}
     with monkeypatch.context() as patch:
-        patch.setattr(service.CompactStage, "background", lambda _: None)
+        patch.setattr(service.CompactStage, "background", lambda *_: None)
         with Running(config, folder) as compact:
             compact.finish()
     assert read_latest(config).repos[gone]["purging"] is True
