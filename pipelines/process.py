@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -45,11 +46,12 @@ def start_child(
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Starts `standpipe` with arguments as a child that gets SIGKILL when this process dies.
+    """Starts `standpipe` with arguments as a child that gets SIGKILL when its parent dies.
 
-    A stage left over by a killed parent would fence the stages of the next run. The child is a
-    fresh process (`exec`): Kafka clients do not survive a bare fork. It has its own session, so
-    that Ctrl-C reaches the parent alone, which then stops its children in order.
+    The parent is the calling thread: use one that lives as long as the process. A stage left over
+    by a killed parent would fence the stages of the next run. The child is a fresh process
+    (`exec`): Kafka clients do not survive a bare fork. It has its own session, so that Ctrl-C
+    reaches the parent alone, which then stops its children in order.
 
     Args:
         arguments: of the command line, without the program's name.
@@ -57,7 +59,7 @@ def start_child(
         stderr: as for `subprocess.Popen`.
     """
     return subprocess.Popen(  # noqa: S603 - our own program with arguments of our own
-        [sys.executable, "-c", _CHILD, *arguments],
+        [sys.executable, "-c", _CHILD, str(os.getpid()), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
@@ -69,14 +71,20 @@ def start_child(
 _CHILD = """
 import sys
 from pipelines.process import die_with_parent
-die_with_parent()
+die_with_parent(int(sys.argv[1]))
 from pipelines.cli import main
-main(sys.argv[1:])
+main(sys.argv[2:])
 """
 
 
-def die_with_parent() -> None:
-    """Asks the kernel (Linux) to kill this process when its parent dies."""
+def die_with_parent(parent_pid: int) -> None:
+    """Asks the kernel (Linux) to kill this process when its parent dies.
+
+    Args:
+        parent_pid: the parent; if it is gone already, this process ends at once.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent_pid:
+        os.kill(os.getpid(), signal.SIGKILL)  # it died before the kernel was asked

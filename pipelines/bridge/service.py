@@ -76,7 +76,7 @@ def run(
     def create() -> Bridge:
         return Bridge(kafka, relay, host, outputs, first_cursor, should_stop, received, published)
 
-    with heartbeat(kafka, STAGE, _slot(host), lambda: report_of(received, published)):
+    with heartbeat(kafka, STAGE, slot_of(relay), lambda: report_of(received, published)):
         try:
             run_restarting(create, should_stop)
         except FencedError as error:
@@ -100,6 +100,19 @@ def host_of(relay: str) -> str:
     """
     parts = urlsplit(subscribe_url(relay))
     return parts.netloc.removesuffix(_DEFAULT_PORTS[parts.scheme])
+
+
+def slot_of(relay: str) -> str:
+    """Returns the name of an upstream's bridge among all bridges.
+
+    Args:
+        relay: address of the upstream, as `pipelines.relay.subscribe_url` takes it.
+
+    Raises:
+        ConfigError: it is no such address.
+    """
+    # A colon would need quoting in the names of Kafka's metrics; '~' is in no host name.
+    return host_of(relay).replace(":", "~")
 
 
 class Bridge:
@@ -129,7 +142,7 @@ class Bridge:
     def run(self) -> None:
         """Runs until `should_stop`; then publishes what was received."""
         deadline = Deadline()
-        transactional_id = self._kafka.transactional_id(STAGE, _slot(self._host))
+        transactional_id = self._kafka.transactional_id(STAGE, slot_of(self._relay))
         producer = TransactionalProducer(self._kafka, transactional_id, deadline.has_passed)
         producer.start()
         stored = load_cursor(self._kafka, self._host)
@@ -202,11 +215,6 @@ class Bridge:
             _log.info(
                 "cursor_found", host=self._host, cursor=stored.seq, generation=stored.generation
             )
-
-
-def _slot(host: str) -> str:
-    # A colon would need quoting in the names of Kafka's metrics; '~' is in no host name.
-    return host.replace(":", "~")
 
 
 def _now_us() -> int:

@@ -37,6 +37,7 @@ INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells have it
 
 # name → (module in this package, line for `standpipe --help`)
 _COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("up", "The whole pipeline on this machine, with a screen that shows how it is."),
     "kafka": ("kafka", "Run Apache Kafka on this machine: start, stop, status."),
     "topics": ("topics", "Create the pipeline's topics from schemas/: plan, apply."),
     "bridge": ("bridge", "Relay socket → atproto.frames, byte for byte."),

@@ -6,17 +6,15 @@ import logging
 
 import click
 from rich.console import Console
-from rich.live import Live
 
 from pipelines import logs
 from pipelines.cli.options import kafka_options
 from pipelines.config import KafkaConfig
 from pipelines.process import stop_event
+from pipelines.status.display import SCREEN_INTERVAL_S, Display, title_of
 from pipelines.status.plain import as_json, lines
 from pipelines.status.screen import screen
 from pipelines.status.watch import StatusReader, Watch, forget
-
-SCREEN_INTERVAL_S = 1.0
 
 
 @click.command()
@@ -62,20 +60,13 @@ def command(*, once: bool, as_object: bool, name: str | None, kafka: KafkaConfig
     return 1 if overview.problems else 0
 
 
-def title_of(kafka: KafkaConfig) -> str:
-    """Returns the name of a pipeline for a heading."""
-    return f"Standpipe  {kafka.topic_prefix}.* at {kafka.bootstrap_servers}"
-
-
 def _follow(kafka: KafkaConfig, console: Console) -> int:
     # What goes wrong is on the screen; log lines in between would tear it.
     logs.configure(level=logging.CRITICAL)
-    with stop_event() as stop, Watch(kafka) as watch:
-        overview = watch.look()
-        with Live(console=console, auto_refresh=False) as live:
-            while True:
-                overview = watch.look()
-                live.update(screen(overview, title_of(kafka), console.width), refresh=True)
-                if stop.wait(SCREEN_INTERVAL_S):
-                    break
-    return 1 if overview.problems else 0
+    display = Display(console)
+    with stop_event() as stop, Watch(kafka) as watch, display:
+        while True:
+            overview = watch.look()
+            display.show(overview, kafka)
+            if stop.wait(SCREEN_INTERVAL_S):
+                return 1 if overview.problems else 0

@@ -5,11 +5,11 @@ know more (`Supervised`) and is believed.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pipelines.kafka.beat import Beat
+from pipelines.kafka.beat import Beat, State
 from pipelines.kafka.lag import Lag
 from pipelines.status.history import History
 from pipelines.status.stages import BRIDGE, STAGES, StageSpec
@@ -98,7 +98,7 @@ class Stage:
 
     Attributes:
         name: its name.
-        processes: those it has.
+        processes: those it has; stopped ones only where nothing else is left.
         taken_count: what went in since they started.
         taken_per_s: and a second.
         given_count: what came out since they started.
@@ -113,16 +113,6 @@ class Stage:
     given_count: int
     given_per_s: float
     lag: Lag | None
-
-    @property
-    def shown_processes(self) -> Sequence[Process]:
-        """The processes worth a line: stopped ones only where nothing else is left.
-
-        Slots that are no longer used, such as a bridge's for an upstream of former days, would
-        otherwise fill the screen.
-        """
-        others = [p for p in self.processes if p.condition is not Condition.STOPPED]
-        return others or self.processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,24 +156,30 @@ def look(
         history: what the processes said.
         lags: by stage.
         now_us: the time of day, microseconds since the epoch.
-        supervised: what is known of processes beside their beats, by `<stage>.<slot>`.
+        supervised: what is known of processes beside their beats, by `<stage>.<slot>`; None if
+            nobody says so.
     """
     known = supervised or {}
-    beats = {beat.key.decode(): beat for beat in history.latest()}
-    processes = [
-        _process(name, beats.get(name), known.get(name), now_us)
-        for name in sorted(beats.keys() | known.keys())
-    ]
+    beats = {
+        name: beat
+        for beat in history.latest()
+        # Who supervises is not interested in processes of former runs.
+        if (name := beat.key.decode()) in known
+        or supervised is None
+        or beat.report.state is not State.STOPPED
+    }
     by_stage: dict[str, list[Process]] = {}
-    for process in processes:
+    for name in sorted(beats.keys() | known.keys()):
+        process = _process(name, beats.get(name), known.get(name), now_us)
         by_stage.setdefault(process.stage, []).append(process)
     specs = {name: StageSpec(name) for name in by_stage} | {spec.name: spec for spec in STAGES}
     order = [spec.name for spec in STAGES if spec.name in by_stage]
     order += sorted(by_stage.keys() - set(order))  # stages of a newer version
     stages = [
-        _stage(specs[name], by_stage[name], beats, history, lags.get(name)) for name in order
+        _stage(specs[name], _worth_showing(by_stage[name]), beats, history, lags.get(name))
+        for name in order
     ]
-    groups = _groups(beats, {process.name for process in processes if process.condition.is_alive})
+    groups = _groups((process for stage in stages for process in stage.processes), beats)
     bridge = next((stage for stage in stages if stage.name == BRIDGE.name), None)
     return Overview(
         time_us=now_us,
@@ -195,7 +191,7 @@ def look(
         records_count=groups["written"]["records"],
         repos=dict(groups["repos"]),
         minute=dict(groups["minute"]),
-        problems=list(_problems(stages)),
+        problems=list(_problems(stages, is_supervised=supervised is not None)),
     )
 
 
@@ -239,9 +235,7 @@ def _stage(
     history: History,
     lag: Lag | None,
 ) -> Stage:
-    counters = [
-        beats[process.name].report.counters for process in processes if process.name in beats
-    ]
+    counters = [beats[p.name].report.counters for p in processes if p.name in beats]
     alive = [process.name.encode() for process in processes if process.condition.is_alive]
     return Stage(
         name=spec.name,
@@ -254,19 +248,30 @@ def _stage(
     )
 
 
-def _groups(beats: Mapping[str, Beat], alive: Collection[str]) -> dict[str, Counter[str]]:
-    """Returns the sums over the processes of all groups; empty ones where nobody has any."""
+def _worth_showing(processes: Sequence[Process]) -> Sequence[Process]:
+    """Returns the processes without stopped ones, unless there are no others.
+
+    Slots that are no longer used, such as a bridge's for an upstream of former days, would fill
+    the screen, and their counts would be taken for today's.
+    """
+    others = [process for process in processes if process.condition is not Condition.STOPPED]
+    return others or processes
+
+
+def _groups(processes: Iterable[Process], beats: Mapping[str, Beat]) -> dict[str, Counter[str]]:
+    """Returns the sums over processes of all groups; empty ones where nobody has any."""
     groups: dict[str, Counter[str]] = defaultdict(Counter)
-    for name, beat in beats.items():
-        for group, members in beat.report.groups.items():
-            if name in alive or group not in _PRESENT_GROUPS:
-                groups[group].update(members)
+    for process in processes:
+        if process.name in beats:
+            for group, members in beats[process.name].report.groups.items():
+                if process.condition.is_alive or group not in _PRESENT_GROUPS:
+                    groups[group].update(members)
     return groups
 
 
-def _problems(stages: Sequence[Stage]) -> Iterator[str]:
+def _problems(stages: Sequence[Stage], *, is_supervised: bool) -> Iterator[str]:
     alive = [stage for stage in stages if any(p.condition.is_alive for p in stage.processes)]
-    if not alive:
+    if not alive and not is_supervised:
         yield "nothing runs: `standpipe up` starts a pipeline"
     for stage in stages:
         for process in stage.processes:
@@ -276,5 +281,5 @@ def _problems(stages: Sequence[Stage]) -> Iterator[str]:
                     f"forget it with `standpipe status --forget {process.name}`"
                 )
         conditions = {process.condition for process in stage.processes}
-        if alive and conditions == {Condition.STOPPED}:
+        if alive and conditions == {Condition.STOPPED} and not is_supervised:
             yield f"no {stage.name} runs: start one with `standpipe {stage.name}`"

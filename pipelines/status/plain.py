@@ -34,7 +34,7 @@ def lines(overview: Overview) -> Iterator[str]:
             f"({rate_text(stage.given_per_s)}/s)  behind {behind_text(stage.lag)}  "
             f"lag {lag_text(stage.lag)}"
         )
-        for process in stage.shown_processes:
+        for process in stage.processes:
             line = (
                 f"process {process.name}  {process.condition} {duration_text(process.seconds)}"
                 f"  {process.detail}"

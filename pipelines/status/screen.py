@@ -104,9 +104,9 @@ def _stages(overview: Overview, *, has_outputs: bool) -> RenderableType:
 
 def _alive(stage: Stage) -> Text:
     """Returns how many of the processes are alive."""
-    shown = stage.shown_processes
-    count = sum(process.condition.is_alive for process in shown)
-    return Text(f"{count}/{len(shown)}", style="green" if count == len(shown) else "bold red")
+    total = len(stage.processes)
+    count = sum(process.condition.is_alive for process in stage.processes)
+    return Text(f"{count}/{total}", style="green" if count == total else "bold red")
 
 
 def _processes(overview: Overview) -> RenderableType:
@@ -116,7 +116,7 @@ def _processes(overview: Overview) -> RenderableType:
     table.add_column("for", justify="right", no_wrap=True)
     table.add_column("", overflow="fold", ratio=1)
     for stage in overview.stages:
-        for process in stage.shown_processes:
+        for process in stage.processes:
             table.add_row(
                 f"{process.stage} {process.slot}",
                 Text(process.condition, style=_STYLES[process.condition]),

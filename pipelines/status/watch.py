@@ -4,10 +4,12 @@ Nothing of it is committed, and nobody is disturbed: the readers belong to no gr
 """
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -17,7 +19,7 @@ from pipelines import logs
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError, ConfigError, TransientError
 from pipelines.kafka.admin import check_partitions
-from pipelines.kafka.beat import TOPIC, parse_beat
+from pipelines.kafka.beat import TOPIC, Beat, State, parse_beat
 from pipelines.kafka.clients import create_reader, create_status_producer
 from pipelines.kafka.lag import Lag, LagReader
 from pipelines.kafka.messages import InputMessage
@@ -87,9 +89,9 @@ class StatusReader:
         with self._lock:
             return look(self._history, self._lags, time.time_ns() // 1000, supervised)
 
-    def names(self) -> set[str]:
-        """Returns the `<stage>.<slot>` of every process that was seen."""
-        return {beat.key.decode() for beat in self._history.latest()}
+    def beats(self) -> dict[str, Beat]:
+        """Returns the last beat of every process, by `<stage>.<slot>`."""
+        return {beat.key.decode(): beat for beat in self._history.latest()}
 
     def close(self) -> None:
         """Closes the readers."""
@@ -140,11 +142,40 @@ def forget(kafka: KafkaConfig, names: Sequence[str]) -> None:
     """
     with contextlib.closing(StatusReader(kafka)) as reader:
         reader.refresh()
-        known = reader.names()
+        known = reader.beats()
     unknown = [name for name in names if name not in known]
     if unknown:
         listed = ", ".join(sorted(known)) or "none"
         raise ConfigError(f"there is no process {unknown[0]}; known processes: {listed}")
+    _write_nulls(kafka, names)
+
+
+def forget_dead(kafka: KafkaConfig) -> None:
+    """Takes processes out of the picture that ran on this machine and were killed.
+
+    Args:
+        kafka: the cluster and the prefix of the pipeline's topics.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer.
+        ConfigError: there is no pipeline with that prefix.
+    """
+    with contextlib.closing(StatusReader(kafka)) as reader:
+        reader.refresh()
+        beats = reader.beats()
+    here = socket.gethostname()
+    dead = [
+        name
+        for name, beat in beats.items()
+        if beat.machine == here
+        and beat.report.state is not State.STOPPED
+        and not Path(f"/proc/{beat.pid}").exists()
+    ]
+    if dead:
+        _write_nulls(kafka, dead)
+
+
+def _write_nulls(kafka: KafkaConfig, names: Sequence[str]) -> None:
     producer = create_status_producer(kafka)
     for name in names:
         producer.produce(kafka.topic(TOPIC), None, name.encode(), partition=0)

@@ -51,7 +51,7 @@ def test_a_stage_is_the_sum_of_its_processes() -> None:
             beat("explode", "0", counters=counts),
             beat("explode", "1", age_s=2, counters={"inputs": 80, "outputs": 180}),
             beat("explode", "1", counters=counts),
-            beat("explode", "2", state=State.STOPPED, age_s=500, counters=counts),
+            beat("explode", "2", state=State.FAILED, age_s=500, counters=counts),
         ),
         {"explode": Lag(7, is_exact=True, seconds=1.5)},
         NOW_US,
@@ -114,9 +114,9 @@ def test_who_has_stopped_is_not_silent() -> None:
         beat("explode", "0"),
         beat("explode", "1", state=State.STOPPED, age_s=9e6),
     )
-    assert processes(overview)["explode.1"].condition is Condition.STOPPED
     assert overview.problems == []
-    assert [process.slot for process in stage_of(overview, "explode").shown_processes] == ["0"]
+    # Its slot is no longer used: neither it nor its counts are shown.
+    assert [process.slot for process in stage_of(overview, "explode").processes] == ["0"]
 
 
 def test_a_failed_process_is_a_problem_with_its_reason() -> None:
@@ -140,7 +140,7 @@ def test_when_nothing_runs_that_is_the_problem() -> None:
     )
     (problem,) = stopped.problems
     assert "nothing runs" in problem
-    assert len(stage_of(stopped, "explode").shown_processes) == 1
+    assert len(stage_of(stopped, "explode").processes) == 1
 
 
 def test_a_stage_that_has_stopped_while_others_run_is_a_problem() -> None:
@@ -182,6 +182,20 @@ def test_who_started_a_process_knows_more(
     overview = look_at(beat("explode", pid=17), supervised={"explode.0": known})
     process = processes(overview)["explode.0"]
     assert (process.condition, process.detail, process.pid) == expected
+
+
+def test_who_supervises_does_not_see_stopped_processes_of_former_runs() -> None:
+    overview = look_at(
+        beat("bridge", "old.example", state=State.STOPPED, counters={"frames": 5}),
+        beat("explode", "9"),
+        supervised={
+            "bridge.new.example": Supervised(Condition.STOPPED),
+            "explode.0": Supervised(Condition.STOPPED),
+        },
+    )
+    assert processes(overview).keys() == {"bridge.new.example", "explode.9"}
+    assert overview.frames_count == 0
+    assert overview.problems == []  # it stopped them itself
 
 
 def test_a_process_that_did_not_beat_yet_is_starting() -> None:
