@@ -20,7 +20,7 @@ SILENT_AFTER_S = 10.0
 
 # Groups of numbers that say what is now: those of a process that is gone count no longer. The
 # others are counts since the start.
-_PRESENT_GROUPS = frozenset({"repos", "minute"})
+_PRESENT_GROUPS = frozenset({"repos", "last_minute", "last_minute_languages"})
 
 
 class Condition(StrEnum):
@@ -128,7 +128,8 @@ class Overview:
         refused: frames refused, by reason.
         records_count: record messages written.
         repos: repositories by sync state.
-        minute: records of the last whole minute, by collection.
+        last_minute: records of the last whole minute, by collection.
+        last_minute_languages: records of that minute that name a language, by it.
         problems: what somebody has to look at; empty if all is well.
     """
 
@@ -140,7 +141,8 @@ class Overview:
     refused: Mapping[str, int]
     records_count: int
     repos: Mapping[str, int]
-    minute: Mapping[str, int]
+    last_minute: Mapping[str, int]
+    last_minute_languages: Mapping[str, int]
     problems: Sequence[str]
 
 
@@ -190,7 +192,8 @@ def look(
         refused=dict(groups["refused"]),
         records_count=groups["written"]["records"],
         repos=dict(groups["repos"]),
-        minute=dict(groups["minute"]),
+        last_minute=dict(groups["last_minute"]),
+        last_minute_languages=dict(groups["last_minute_languages"]),
         problems=list(_problems(stages, is_supervised=supervised is not None)),
     )
 

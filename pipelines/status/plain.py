@@ -43,7 +43,8 @@ def lines(overview: Overview) -> Iterator[str]:
     for name, members in (
         ("refused", overview.refused),
         ("repos", overview.repos),
-        ("minute", overview.minute),
+        ("last_minute", overview.last_minute),
+        ("last_minute_languages", overview.last_minute_languages),
     ):
         for member, count in sorted(members.items()):
             yield f"{name} {member} {count}"

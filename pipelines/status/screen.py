@@ -130,7 +130,8 @@ def _groups(overview: Overview) -> Iterator[tuple[str, str]]:
     for name, members in (
         ("refused", overview.refused),
         ("repos", overview.repos),
-        ("last minute", overview.minute),
+        ("last minute", overview.last_minute),
+        ("languages", overview.last_minute_languages),
     ):
         if members:
             yield name, _members(members)

@@ -35,6 +35,7 @@ STAGES: Final = (
     BRIDGE,
     StageSpec("explode", inputs=("frames",)),
     StageSpec("compact", inputs=("events",)),
+    StageSpec("analytics", inputs=("records",)),
 )
 
 

@@ -33,7 +33,8 @@ def overview() -> Overview:
         "proven": {"commit": 120_000},
         "refused": {"commit.rev_mismatch": 3, "frame.op": 4},
         "repos": {"synchronized": 198, "desynchronized": 2},
-        "minute": {f"app.bsky.feed.n{n}": 100 - n for n in range(20)},
+        "last_minute": {f"app.bsky.feed.n{n}": 100 - n for n in range(20)},
+        "last_minute_languages": {"en": 70, "pt": 5},
         "written": {"records": 130_222},
     }
     history.add(beat("explode", "0", counters={"partitions": 2}, groups=groups))
@@ -67,6 +68,7 @@ def test_the_screen_in_full(overview: Overview) -> None:
     assert "frames 123,456   30,614/s   proven 120,000   refused 7   records 130,222" in text
     assert "commit.rev_mismatch 3" in text
     assert "synchronized 198 · desynchronized 2" in text
+    assert "languages    en 70 · pt 5" in text
 
 
 def test_a_long_group_is_summed_up(overview: Overview) -> None:
@@ -93,7 +95,8 @@ def test_plain_lines_stand_for_themselves(overview: Overview) -> None:
     assert "process explode.1  silent 34 s  no sign of life of pid 4711 on worker-1" in plain
     assert "refused frame.op 4" in plain
     assert "repos desynchronized 2" in plain
-    assert sum(line.startswith("minute ") for line in plain) == 20
+    assert "last_minute_languages pt 5" in plain
+    assert sum(line.startswith("last_minute ") for line in plain) == 20
     assert sum(line.startswith("problem ") for line in plain) == 1
     assert all(line == line.strip() and "\n" not in line for line in plain)
 
