@@ -68,17 +68,23 @@ class StatusReader:
             BrokerUnavailableError: the broker does not answer.
         """
         messages = self._new_messages()
-        with self._lock:
-            for message in messages:
-                self._take_in(message)
-            seen = {beat.stage for beat in self._history.latest()}
+        names = {(message.key or b"").decode() for message in messages} | self.beats().keys()
+        seen = {name.partition(".")[0] for name in names}
         stages = {
             self._kafka.group(stage.name): stage.name
             for stage in STAGES
             if stage.inputs and stage.name in seen
         }
-        lags = self._lag_reader.read(stages)
-        self._lags = {stages[group]: lag for group, lag in lags.items()}
+        # Stage after stage along the flow: if none of them lags, then what the beats from before
+        # tell of has gone through all of them. So both are shown together.
+        lags: Mapping[str, Lag] = {}  # an old one would be worse than none
+        try:
+            lags = self._lag_reader.read(stages)
+        finally:
+            with self._lock:
+                for message in messages:
+                    self._take_in(message)
+                self._lags = {stages[group]: lag for group, lag in lags.items()}
 
     def look(self, supervised: Mapping[str, Supervised] | None = None) -> Overview:
         """Returns what there is to see now, by the last `refresh`; from any thread.
