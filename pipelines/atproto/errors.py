@@ -47,6 +47,7 @@ class Reason(StrEnum):
     # Keys and signatures.
     KEY_INVALID = "key.invalid"
     KEY_UNSUPPORTED = "key.unsupported"
+    SIGNATURE_ENCODING = "signature.encoding"
     SIGNATURE_FORM = "signature.form"
     SIGNATURE_HIGH_S = "signature.high_s"
     SIGNATURE_INVALID = "signature.invalid"
@@ -80,6 +81,19 @@ class Reason(StrEnum):
     IDENTITY_DOCUMENT = "identity.document"
     IDENTITY_NO_KEY = "identity.no_key"
     IDENTITY_LOG = "identity.log"
+    # PLC: operations of a did:plc, and their log.
+    PLC_ENTRY = "plc.entry"
+    PLC_OPERATION = "plc.operation"
+    PLC_TOO_LARGE = "plc.too_large"
+    PLC_CID_MISMATCH = "plc.cid_mismatch"
+    PLC_DID_MISMATCH = "plc.did_mismatch"
+    PLC_FIRST = "plc.first"
+    PLC_PREV_UNKNOWN = "plc.prev_unknown"
+    PLC_PREV_NULLIFIED = "plc.prev_nullified"
+    PLC_TOMBSTONED = "plc.tombstoned"
+    PLC_KEY_PRIORITY = "plc.key_priority"
+    PLC_TIME_ORDER = "plc.time_order"
+    PLC_TOO_LATE = "plc.too_late"
 
 
 class ProtocolError(Exception):
@@ -161,3 +175,7 @@ class CommitError(ProtocolError):
 
 class IdentityError(ProtocolError):
     """A DID has no identity that could sign: unknown, unsupported, or without a usable key."""
+
+
+class PlcError(IdentityError):
+    """An operation of a did:plc, or its log, breaks a rule: whoever serves it is wrong or lies."""

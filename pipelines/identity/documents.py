@@ -25,7 +25,7 @@ _CURVE_OF_LEGACY_TYPE: Final[Mapping[str, Curve]] = {
     "EcdsaSecp256k1VerificationKey2019": "k256",
     "EcdsaSecp256r1VerificationKey2019": "p256",
 }
-_PDS_TYPE: Final = "AtprotoPersonalDataServer"
+PDS_TYPE: Final = "AtprotoPersonalDataServer"
 
 # Scheme, host and port only. A lone slash at the end is the same place and is dropped.
 _match_endpoint = re.compile(
@@ -90,8 +90,40 @@ def parse_document(did: Did, document: object) -> Identity:
         did=did,
         signing_key=_signing_key(did, document),
         pds=_pds(did, document),
-        handle=_handle(document),
+        handle=claimed_handle(document.get("alsoKnownAs")),
     )
+
+
+def parse_pds(service_type: object, endpoint: object) -> str | None:
+    """Reads where an account's server is.
+
+    Args:
+        service_type: the `type` of the service.
+        endpoint: its URL: scheme, host and port, nothing else. spec: E-04.
+
+    Returns:
+        The server's origin, `https://host[:port]`; None if the service is of another type or its
+        URL has another form.
+    """
+    if service_type != PDS_TYPE or not isinstance(endpoint, str):
+        return None
+    match = _match_endpoint(endpoint)
+    return None if match is None else match[1]
+
+
+def claimed_handle(names: object) -> Handle | None:
+    """Finds the handle that an account claims: the first of proper form. spec: E-05.
+
+    Args:
+        names: the `alsoKnownAs` of its document or its operation.
+    """
+    for name in names if isinstance(names, list | tuple) else ():
+        if isinstance(name, str) and name.startswith("at://"):
+            try:
+                return parse_handle(name.removeprefix("at://"))
+            except IdentifierError:
+                continue
+    return None
 
 
 def _signing_key(did: Did, document: Mapping[str, Any]) -> VerifyingKey | None:
@@ -112,22 +144,8 @@ def _signing_key(did: Did, document: Mapping[str, Any]) -> VerifyingKey | None:
 
 def _pds(did: Did, document: Mapping[str, Any]) -> str | None:
     for service in _entries(did, document, "service", "#atproto_pds"):
-        endpoint = service.get("serviceEndpoint")
-        if service.get("type") != _PDS_TYPE or not isinstance(endpoint, str):
-            continue
-        if match := _match_endpoint(endpoint):
-            return match[1]
-    return None
-
-
-def _handle(document: Mapping[str, Any]) -> Handle | None:
-    names = document.get("alsoKnownAs")
-    for name in names if isinstance(names, list) else []:
-        if isinstance(name, str) and name.startswith("at://"):
-            try:
-                return parse_handle(name.removeprefix("at://"))
-            except IdentifierError:
-                continue
+        if pds := parse_pds(service.get("type"), service.get("serviceEndpoint")):
+            return pds
     return None
 
 

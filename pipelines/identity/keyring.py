@@ -23,7 +23,7 @@ from pipelines.atproto.keys import VerifyingKey
 from pipelines.atproto.syntax import Did
 from pipelines.errors import IdentityUnavailableError
 from pipelines.identity.documents import Identity
-from pipelines.identity.plc import AuditLog, key_at
+from pipelines.identity.plc import KeyHistory, key_at
 
 # How long a revoked key is still trusted if the announcement of its change was lost; relays in
 # use have the same. Shorter means more requests to the directory, for every active account.
@@ -55,7 +55,7 @@ class DidResolver(Protocol):
     async def resolve(self, did: Did) -> Identity:
         """Returns what the DID's document says."""
 
-    async def audit_log(self, did: Did) -> AuditLog | None:
+    async def audit_log(self, did: Did) -> KeyHistory | None:
         """Returns the history of the DID's keys, or None where there is none."""
 
     async def close(self) -> None:
@@ -124,7 +124,7 @@ class KeyRing:
         self._clock = clock
         self._runner = asyncio.Runner()
         self._identities: _Cache[Identity] = _Cache(MAX_IDENTITIES)
-        self._audit_logs: _Cache[AuditLog | None] = _Cache(MAX_AUDIT_LOGS)
+        self._audit_logs: _Cache[KeyHistory | None] = _Cache(MAX_AUDIT_LOGS)
 
     def prefetch(self, dids: Iterable[Did]) -> None:
         """Looks up all DIDs that the cache does not hold, side by side.

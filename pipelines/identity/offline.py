@@ -17,7 +17,7 @@ from pipelines.atproto.keys import VerifyingKey
 from pipelines.atproto.syntax import Did, parse_did
 from pipelines.errors import ConfigError
 from pipelines.identity.documents import Identity, parse_document
-from pipelines.identity.plc import AuditLog, key_at, parse_audit_log
+from pipelines.identity.plc import KeyHistory, key_at, verify_audit_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class _Account:
     """What the file says of one account; an error is raised when it is asked for."""
 
     identity: Identity | IdentityError
-    audit_log: AuditLog | IdentityError | None
+    audit_log: KeyHistory | IdentityError | None
 
 
 class OfflineKeys:
@@ -121,10 +121,10 @@ def _parse_line(where: str, line: bytes) -> tuple[Did, _Account]:
         identity = parse_document(did, entry["document"])
     except IdentityError as error:
         identity = error.with_traceback(None)
-    audit_log: AuditLog | IdentityError | None = None
+    audit_log: KeyHistory | IdentityError | None = None
     if "plc_audit_log" in entry:
         try:
-            audit_log = parse_audit_log(did, entry["plc_audit_log"])
+            audit_log = verify_audit_log(did, entry["plc_audit_log"])
         except IdentityError as error:
             audit_log = error.with_traceback(None)
     return did, _Account(identity, audit_log)

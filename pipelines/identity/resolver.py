@@ -26,7 +26,7 @@ from pipelines.atproto.errors import IdentifierError, IdentityError, Reason
 from pipelines.atproto.syntax import Did, parse_handle
 from pipelines.errors import ConfigError, IdentityUnavailableError
 from pipelines.identity.documents import Identity, parse_document
-from pipelines.identity.plc import AuditLog, parse_audit_log
+from pipelines.identity.plc import KeyHistory, verify_audit_log
 
 DEFAULT_PLC_URL: Final = "https://plc.directory"
 
@@ -133,7 +133,7 @@ class Resolver:
             url, slots = self._did_web_url(did), self._web_slots
         return parse_document(did, await self._get(did, url, MAX_DOCUMENT_BYTES, slots))
 
-    async def audit_log(self, did: Did) -> AuditLog | None:
+    async def audit_log(self, did: Did) -> KeyHistory | None:
         """Fetches the history of a DID's signing keys.
 
         Args:
@@ -156,7 +156,7 @@ class Resolver:
             if error.reason is Reason.IDENTITY_NOT_FOUND:
                 return None
             raise IdentityError(Reason.IDENTITY_LOG, error.detail, did=did) from None
-        return parse_audit_log(did, log)
+        return verify_audit_log(did, log)
 
     async def close(self) -> None:
         """Closes the connections. Requests that are under way fail as unavailable."""

@@ -1,13 +1,14 @@
 """Throws damaged bytes at the protocol core: `make fuzz`, or `python tests/fuzz/run.py --help`.
 
 The invariant: on any bytes the core returns or raises ProtocolError (a look-up of a key may also
-raise IdentityUnavailableError), and a record that comes out as JSON leads back to its CID.
-Everything else is a finding: another exception, a crash inside one of the codecs, a hang.
+raise IdentityUnavailableError), a record that comes out as JSON leads back to its CID, and no
+operation of a PLC log can be made up. Everything else is a finding: another exception, a crash
+inside one of the codecs, a hang.
 
-Inputs are recorded frames, CARs, commits and records with something damaged. Blocks are damaged
-behind the check of their hashes as well, where no CAR can bring them: else hardly any input would
-reach the tree. The work is done in a child process that leaves each input in a file before it
-tries it, so that a crash or a hang does not take the input with it.
+Inputs are recorded frames, CARs, commits, records and PLC logs with something damaged. Blocks are
+damaged behind the check of their hashes as well, where no CAR can bring them: else hardly any
+input would reach the tree. The work is done in a child process that leaves each input in a file
+before it tries it, so that a crash or a hang does not take the input with it.
 
 A finding is written to .standpipe/fuzz with the input in hex; the exit code is then 1.
 """
@@ -43,7 +44,8 @@ from pipelines.verdict import Proven, Refused, judge_frame
 _TESTS = Path(__file__).parent.parent
 sys.path.insert(0, str(_TESTS))
 
-from support.damage import damage  # noqa: E402 - tests/ is in the path only since the line above
+from fuzz import plc_logs  # noqa: E402 - tests/ is in the path only since the line above
+from support.damage import damage  # noqa: E402 - likewise
 from support.shared import shared_folder  # noqa: E402 - likewise
 
 _DEFAULT_SECONDS = 60.0
@@ -104,6 +106,7 @@ def _targets_of(folder: Path) -> list[Target]:
         with suppress(ProtocolError):  # odd
             texts.append(atjson.to_json(record))
     judge = partial(judge_frame, keys=keys, received_us=None)
+    logs = plc_logs.seeds(folder / "identities.jsonl")
     return [
         Target(f"{name}@{folder.name}", run, _some(seeds), how)
         for name, run, seeds, how in (
@@ -114,6 +117,7 @@ def _targets_of(folder: Path) -> list[Target]:
             ("commit", commit.parse_commit, commits, _damage_anywhere),
             ("record", _record_to_json_and_back, records, _damage_anywhere),
             ("json", _json_to_record_and_back, texts, _damage_anywhere),
+            ("log", plc_logs.Verifier(logs), logs, plc_logs.damage_log),
         )
     ]
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import pytest
 from aiohttp import web
+from support import plc
 
 from pipelines.atproto.errors import IdentityError, Reason
 from pipelines.atproto.keys import parse_did_key, parse_multikey
@@ -16,8 +17,9 @@ from pipelines.atproto.syntax import Did
 from pipelines.errors import ConfigError, IdentityUnavailableError
 from pipelines.identity import keyring, resolver
 
-_PLC = Did("did:plc:ewvi7nxzyoun6zhxrhs64oiz")
 _KEY = "zQ3shqwJEJyMBsBXCWyCBpUBMqxcon9oHB7mCvx4sSpMdLJwc"
+_FIRST_OPERATION = plc.with_key(f"did:key:{_KEY}")
+_PLC = plc.did_of(_FIRST_OPERATION)
 # Bounds a test that would otherwise hang; nothing is measured by it.
 _DEADLINE_S = 20.0
 
@@ -32,20 +34,6 @@ def _document(did: str) -> dict[str, object]:
         "publicKeyMultibase": _KEY,
     }
     return {"id": did, "verificationMethod": [method]}
-
-
-def _audit_log(did: str) -> list[dict[str, object]]:
-    return [
-        {
-            "did": did,
-            "operation": {
-                "type": "plc_operation",
-                "verificationMethods": {"atproto": f"did:key:{_KEY}"},
-            },
-            "nullified": False,
-            "createdAt": "2026-01-01T00:00:00Z",
-        }
-    ]
 
 
 class Server:
@@ -144,7 +132,7 @@ async def _serve_identities(request: web.Request) -> web.StreamResponse:
         did = f"did:web:{host.replace(':', '%3A')}"
     else:
         did = path.removeprefix("/plc/").removesuffix("/log/audit")
-    answer = _audit_log(did) if path.endswith("/log/audit") else _document(did)
+    answer = plc.log_of(_FIRST_OPERATION) if path.endswith("/log/audit") else _document(did)
     return web.json_response(answer)
 
 

@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable
 
 import pytest
-from support import oracle, trees, wire
+from support import oracle, plc, trees, wire
 from support.repo import (
     DID,
     OTHER_DID,
     OTHER_SIGNER,
+    P256_SIGNER,
     SIGNER,
     Repo,
     commit_fields,
@@ -25,6 +26,8 @@ from pipelines.atproto import atjson, car, cbor, cid, commit, errors, frames, ke
 from pipelines.atproto.errors import ProtocolError, Reason
 from pipelines.atproto.frames import MAX_COMMIT_BLOCKS_BYTES, MAX_FRAME_BYTES, MAX_OPS_COUNT
 from pipelines.atproto.mst import EMPTY_ROOT_CID, MAX_KEY_BYTES, MAX_NODE_ENTRIES_COUNT
+from pipelines.identity.operation import MAX_OPERATION_BYTES, parse_operation
+from pipelines.identity.plc import verify_audit_log
 
 _CLASSES = (
     errors.FrameError,
@@ -37,6 +40,7 @@ _CLASSES = (
     errors.MstError,
     errors.CommitError,
     errors.IdentityError,
+    errors.PlcError,
 )
 
 _STEP = make_step()
@@ -103,6 +107,29 @@ def _prefix_beyond_the_key() -> object:
     return trees.look_at(root, paths=(trees.LEAF_BEFORE,))
 
 
+_FIRST = plc.operation()
+_STOLEN = plc.operation(_FIRST, P256_SIGNER)
+_TOMBSTONE = plc.tombstone(_FIRST)
+
+
+def _verify_log(*operations: plc.Json, first: plc.Json = _FIRST) -> object:
+    did = plc.did_of(first)
+    log = [plc.entry(hour, signed, did) for hour, signed in enumerate(operations)]
+    return verify_audit_log(did, log)
+
+
+def _verify_late_recovery() -> object:
+    did = plc.did_of(_FIRST)
+    log = [plc.entry(0, _FIRST, did), plc.entry(0, _STOLEN, did)]
+    return verify_audit_log(did, [*log, plc.entry(73, plc.operation(_FIRST), did)])
+
+
+def _verify_early_recovery() -> object:
+    did = plc.did_of(_FIRST)
+    log = [plc.entry(1, _FIRST, did), plc.entry(1, _STOLEN, did)]
+    return verify_audit_log(did, [*log, plc.entry(1, plc.operation(_FIRST), did)])
+
+
 # The smallest input that is refused for each reason. Those of `identity` are raised, and tested,
 # in pipelines.identity.
 _REFUSALS: dict[Reason, Callable[[], object]] = {
@@ -143,6 +170,7 @@ _REFUSALS: dict[Reason, Callable[[], object]] = {
     Reason.KEY_UNSUPPORTED: lambda: keys.parse_did_key(
         "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
     ),
+    Reason.SIGNATURE_ENCODING: lambda: parse_operation(_FIRST | {"sig": "="}),
     Reason.SIGNATURE_FORM: lambda: _verify_signature(b""),
     Reason.SIGNATURE_HIGH_S: lambda: _verify_signature(
         SIGNER.with_high_s(SIGNER.sign(b"message"))
@@ -179,6 +207,24 @@ _REFUSALS: dict[Reason, Callable[[], object]] = {
     Reason.COMMIT_PREV_DATA_MISSING: lambda: _verify(prevData=...),
     Reason.COMMIT_PREV_DATA_MISMATCH: lambda: _verify(prevData=oracle.link(_CID)),
     Reason.COMMIT_NOT_GENESIS: lambda: _verify(prevData=..., since=None),
+    Reason.PLC_ENTRY: lambda: verify_audit_log(DID, [{}]),
+    Reason.PLC_OPERATION: lambda: parse_operation({}),
+    Reason.PLC_TOO_LARGE: lambda: parse_operation(
+        _FIRST | {"alsoKnownAs": ["a" * MAX_OPERATION_BYTES]}
+    ),
+    Reason.PLC_CID_MISMATCH: lambda: verify_audit_log(
+        plc.did_of(_FIRST), [plc.entry(0, _FIRST, plc.did_of(_FIRST), cid="")]
+    ),
+    Reason.PLC_DID_MISMATCH: lambda: _verify_log(_FIRST, first=_STOLEN),
+    Reason.PLC_FIRST: lambda: _verify_log(_STOLEN),
+    Reason.PLC_PREV_UNKNOWN: lambda: _verify_log(_FIRST, plc.operation(_STOLEN)),
+    Reason.PLC_PREV_NULLIFIED: lambda: _verify_log(
+        _FIRST, _STOLEN, plc.operation(_FIRST), plc.operation(_STOLEN)
+    ),
+    Reason.PLC_TOMBSTONED: lambda: _verify_log(_FIRST, _TOMBSTONE, plc.operation(_TOMBSTONE)),
+    Reason.PLC_KEY_PRIORITY: lambda: _verify_log(_FIRST, _STOLEN, _STOLEN),
+    Reason.PLC_TIME_ORDER: _verify_early_recovery,
+    Reason.PLC_TOO_LATE: _verify_late_recovery,
 }
 
 
@@ -235,4 +281,5 @@ def test_the_text_names_what_is_known() -> None:
 
 
 def test_all_errors_are_one_family() -> None:
-    assert set(ProtocolError.__subclasses__()) == set(_CLASSES)
+    assert set(ProtocolError.__subclasses__()) == set(_CLASSES) - {errors.PlcError}
+    assert issubclass(errors.PlcError, errors.IdentityError)

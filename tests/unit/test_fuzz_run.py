@@ -58,6 +58,7 @@ def test_good_inputs_pass_their_targets_undamaged(capture_folder: Path) -> None:
         "field",
         "frame",
         "json",
+        "log",
         "record",
         "tree",
     }

@@ -13,7 +13,7 @@ from pipelines.atproto.syntax import Did
 from pipelines.errors import IdentityUnavailableError
 from pipelines.identity import keyring
 from pipelines.identity.documents import Identity
-from pipelines.identity.plc import AuditLog, KeyChange
+from pipelines.identity.plc import KeyChange, KeyHistory
 
 _ALICE, _BOB, _CAROL = (
     Did("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"),
@@ -33,7 +33,7 @@ class FakeResolver:
         self.keys: dict[Did, VerifyingKey | None] = {}
         self.unavailable: dict[Did, float | None] = {}
         self.stuck: set[Did] = set()
-        self.logs: dict[Did, AuditLog | IdentityError] = {}
+        self.logs: dict[Did, KeyHistory | IdentityError] = {}
         self.fetched: Counter[Did] = Counter()
         self.logs_fetched: Counter[Did] = Counter()
         self.running = 0
@@ -53,7 +53,7 @@ class FakeResolver:
             raise IdentityError(Reason.IDENTITY_NOT_FOUND, "no such DID", did=did)
         return Identity(did, self.keys[did], None, None)
 
-    async def audit_log(self, did: Did) -> AuditLog | None:
+    async def audit_log(self, did: Did) -> KeyHistory | None:
         self.logs_fetched[did] += 1
         self._check_available(did)
         log = self.logs.get(did)

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import plc
+from support.repo import OTHER_SIGNER
 
 from pipelines.atproto.errors import IdentityError, Reason
 from pipelines.atproto.keys import parse_multikey
@@ -27,16 +29,6 @@ def _document(multikey: str = _KEY) -> dict[str, Any]:
     return {"id": _DID, "verificationMethod": [method]}
 
 
-def _log_entry(multikey: str, created_at: str) -> dict[str, Any]:
-    methods = {"atproto": f"did:key:{multikey}"}
-    return {
-        "did": _DID,
-        "operation": {"type": "plc_operation", "verificationMethods": methods},
-        "nullified": False,
-        "createdAt": created_at,
-    }
-
-
 def _load(folder: Path, *lines: object) -> OfflineKeys:
     path = folder / "identities.jsonl"
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
@@ -57,14 +49,25 @@ def test_the_current_key_is_that_of_the_document(tmp_path: Path) -> None:
 
 
 def test_the_key_at_a_time_is_that_of_the_audit_log(tmp_path: Path) -> None:
-    log = [
-        _log_entry(_FORMER_KEY, "2026-01-01T00:00:00Z"),
-        _log_entry(_KEY, "2026-01-02T00:00:00Z"),
-    ]
-    keys = _load(tmp_path, {"did": _DID, "document": _document(), "plc_audit_log": log})
-    change_us = parse_datetime("2026-01-02T00:00:00Z")
-    assert keys.key_at(_DID, change_us - 1) == parse_multikey(_FORMER_KEY)
-    assert keys.key_at(_DID, change_us) == parse_multikey(_KEY)
+    first = plc.with_key(f"did:key:{_FORMER_KEY}")
+    did = plc.did_of(first)
+    log = plc.log_of(first, plc.with_key(f"did:key:{_KEY}", first))
+    keys = _load(tmp_path, {"did": did, "document": _document(), "plc_audit_log": log})
+    change_us = parse_datetime(log[1]["createdAt"])
+    assert keys.key_at(did, change_us - 1) == parse_multikey(_FORMER_KEY)
+    assert keys.key_at(did, change_us) == parse_multikey(_KEY)
+
+
+def test_a_log_with_an_invented_operation_gives_no_key(tmp_path: Path) -> None:
+    """Spec: L-15: whoever serves a log may leave something out, but make nothing up."""
+    first = plc.operation()
+    did = plc.did_of(first)
+    invented = plc.operation(first, OTHER_SIGNER, verificationMethods={"atproto": _KEY})
+    log = plc.log_of(first, invented)
+    keys = _load(tmp_path, {"did": did, "document": _document(), "plc_audit_log": log})
+    with pytest.raises(IdentityError) as refusal:
+        keys.key_at(did, parse_datetime(log[1]["createdAt"]))
+    assert refusal.value.reason is Reason.SIGNATURE_INVALID
 
 
 def test_an_unknown_did_does_not_exist(tmp_path: Path) -> None:
