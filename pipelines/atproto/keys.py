@@ -7,7 +7,8 @@ turn a signed commit into another one with a different CID.
 
 K-256, which practically every account uses, goes straight to libsecp256k1 through the low-level
 binding that coincurve carries: a fifth of the time OpenSSL takes. P-256 goes to `cryptography`.
-multiformats reads and writes the text forms, which are needed once per key and not per commit.
+libipld reads the text forms, since importing a directory means reading tens of millions of keys;
+multiformats writes them and knows the other kinds of keys.
 
 Always checked: the point is on its curve, the form and range of a signature, low s, the signature
 itself. Not checked: whether the key is the one an account uses; that is `pipelines.identity`.
@@ -18,6 +19,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+import libipld
 from coincurve._libsecp256k1 import (  # type: ignore[import-not-found]  # C, without stubs
     ffi,
     lib,
@@ -43,7 +45,7 @@ MAX_KEY_TEXT_LENGTH: Final = 1_024
 # Checked here, so that what the decoder is lenient about does not matter.
 _match_base58btc = re.compile("z[1-9A-HJ-NP-Za-km-z]+").fullmatch
 
-_CURVE_OF_CODEC: Final[dict[int, Curve]] = {0xE7: "k256", 0x1200: "p256"}
+_CURVE_OF_PREFIX: Final[dict[bytes, Curve]] = {b"\xe7\x01": "k256", b"\x80\x24": "p256"}
 _CODEC_NAME: Final[dict[Curve, str]] = {"k256": "secp256k1-pub", "p256": "p256-pub"}
 
 # Orders of the two groups (SEC 2), big-endian like r and s, so that bytes compare like numbers.
@@ -165,18 +167,11 @@ def parse_multikey(text: object) -> VerifyingKey:
     Raises:
         KeyFormatError: as for `parse_did_key`.
     """
-    try:
-        codec, _, point = multicodec.unwrap_raw(_decode_base58btc(text))
-    except KeyError:
-        raise KeyFormatError(Reason.KEY_UNSUPPORTED, "the key's multicodec is unknown") from None
-    except ValueError:
-        raise KeyFormatError(Reason.KEY_INVALID, "the key has no multicodec") from None
-    curve = _CURVE_OF_CODEC.get(codec)
+    raw = _decode_base58btc(text)
+    curve = _CURVE_OF_PREFIX.get(raw[:2])
     if curve is None:
-        raise KeyFormatError(
-            Reason.KEY_UNSUPPORTED, f"multicodec {codec:#x} is neither a K-256 nor a P-256 key"
-        )
-    return VerifyingKey(curve, bytes(point))
+        raise _unsupported_key(raw)
+    return VerifyingKey(curve, raw[2:])
 
 
 def parse_legacy_key(curve: Curve, text: object) -> VerifyingKey:
@@ -215,7 +210,7 @@ def _decode_base58btc(text: object) -> bytes:
         )
     if not _match_base58btc(text):
         raise KeyFormatError(Reason.KEY_INVALID, "not base58btc in multibase form (z…)")
-    return multibase.decode(text)
+    return libipld.decode_multibase(text)[1]
 
 
 def _parse_point(curve: Curve, point: bytes) -> Any:
@@ -246,6 +241,18 @@ def _verify_p256(point: ec.EllipticCurvePublicKey, digest: bytes, r: bytes, s: b
     except InvalidSignature:
         return False
     return True
+
+
+def _unsupported_key(raw: bytes) -> KeyFormatError:
+    try:
+        codec, _, _ = multicodec.unwrap_raw(raw)
+    except KeyError:
+        return KeyFormatError(Reason.KEY_UNSUPPORTED, "the key's multicodec is unknown")
+    except ValueError:
+        return KeyFormatError(Reason.KEY_INVALID, "the key has no multicodec")
+    return KeyFormatError(
+        Reason.KEY_UNSUPPORTED, f"multicodec {codec:#x} is neither a K-256 nor a P-256 key"
+    )
 
 
 def _invalid_key(curve: str, point: bytes) -> KeyFormatError:
