@@ -20,6 +20,7 @@ from pipelines.atproto.errors import (
 )
 from pipelines.atproto.keys import Curve, VerifyingKey, parse_legacy_key, parse_multikey
 from pipelines.atproto.syntax import Did, Handle, parse_handle
+from pipelines.identity.names import is_public_name
 
 _CURVE_OF_LEGACY_TYPE: Final[Mapping[str, Curve]] = {
     "EcdsaSecp256k1VerificationKey2019": "k256",
@@ -29,7 +30,7 @@ PDS_TYPE: Final = "AtprotoPersonalDataServer"
 
 # Scheme, host and port only. A lone slash at the end is the same place and is dropped.
 _match_endpoint = re.compile(
-    r"(https?://(?:[a-zA-Z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])(?::[0-9]{1,5})?)/?"
+    r"((https?)://([a-zA-Z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])(?::[0-9]{1,5})?)/?"
 ).fullmatch
 
 
@@ -99,7 +100,8 @@ def parse_pds(service_type: object, endpoint: object) -> str | None:
 
     Args:
         service_type: the `type` of the service.
-        endpoint: its URL: scheme, host and port, nothing else. spec: E-04.
+        endpoint: its URL: scheme, host and port, nothing else. Unencrypted only on a host of
+            one's own, for development. spec: E-04.
 
     Returns:
         The server's origin, `https://host[:port]`; None if the service is of another type or its
@@ -108,7 +110,9 @@ def parse_pds(service_type: object, endpoint: object) -> str | None:
     if service_type != PDS_TYPE or not isinstance(endpoint, str):
         return None
     match = _match_endpoint(endpoint)
-    return None if match is None else match[1]
+    if match is None or (match[2] == "http" and is_public_name(match[3])):
+        return None
+    return match[1]
 
 
 def claimed_handle(names: object) -> Handle | None:

@@ -155,6 +155,15 @@ def test_a_malformed_member_counts_as_missing(member: str, value: object) -> Non
     assert _parse(**{member: value}) == Identity(_DID, None, None, None)
 
 
+@pytest.mark.parametrize("member", ["verificationMethod", "service", "alsoKnownAs", "@context"])
+def test_nesting_is_never_entered(member: str) -> None:
+    """Spec: M-01."""
+    nested: object = {}
+    for _ in range(100_000):
+        nested = [nested]
+    assert _parse(**{member: [nested]}) == Identity(_DID, None, None, None)
+
+
 @pytest.mark.parametrize(
     ("endpoint", "pds"),
     [
@@ -163,6 +172,10 @@ def test_a_malformed_member_counts_as_missing(member: str, value: object) -> Non
         ("https://pds.example.com:8443", "https://pds.example.com:8443"),
         ("http://localhost:2583", "http://localhost:2583"),
         ("http://[::1]:2583", "http://[::1]:2583"),
+        ("http://127.0.0.1", "http://127.0.0.1"),
+        ("http://pds:2583", "http://pds:2583"),
+        ("http://pds.internal", "http://pds.internal"),
+        ("http://pds.example.com", None),
         ("https://pds.example.com/path", None),
         ("https://pds.example.com?query", None),
         ("https://pds.example.com#fragment", None),

@@ -54,7 +54,7 @@ def test_the_form_before_2023_means_the_same() -> None:
     ("service", "pds"),
     [
         ("pds.example.com", "https://pds.example.com"),
-        ("http://pds.example.com:8080/", "http://pds.example.com:8080"),
+        ("http://localhost:8080/", "http://localhost:8080"),
         ("ftp://pds.example.com", None),
     ],
 )
