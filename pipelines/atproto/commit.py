@@ -128,6 +128,36 @@ class VerifiedSync:
     commit_cid: bytes
 
 
+class CommitLayout(NamedTuple):
+    """The fields of a commit object in canonical order, but for the signature among them.
+
+    Laid out by hand because a signature may begin like a CID, and the codec would take it for a
+    link.
+
+    Attributes:
+        head: the encoded fields before the signature.
+        tail: those after it.
+    """
+
+    head: bytes
+    tail: bytes
+
+    @classmethod
+    def of(cls, did: Did, rev: Tid, data_cid: bytes, prev: bytes | None) -> "CommitLayout":
+        """Encodes the fields; links as raw CIDs."""
+        head = cbor.encode({"did": did, "rev": rev})[1:]
+        tail = cbor.encode({"data": data_cid, "prev": prev, "version": COMMIT_VERSION})[1:]
+        return cls(head, tail)
+
+    def unsigned(self) -> bytes:
+        """Returns the bytes to sign, a map of five fields (spec: B-07)."""
+        return b"\xa5" + self.head + self.tail
+
+    def signed(self, signature: bytes) -> bytes:
+        """Returns the block of the commit object: a map of six fields."""
+        return b"\xa6" + self.head + _SIGNATURE_HEAD + signature + self.tail
+
+
 def parse_commit(block: bytes) -> SignedCommit:
     """Parses a signed commit object.
 
@@ -159,13 +189,12 @@ def parse_commit(block: bytes) -> SignedCommit:
     except ProtocolError as error:
         raise CommitError(Reason.COMMIT_FIELD, error.detail) from None
 
-    # The six fields in canonical order, with the signature and without. Comparing the first with
-    # the block proves that there is no other field, no other encoding, and that links are links.
-    head = cbor.encode({"did": did, "rev": rev})[1:]
-    tail = cbor.encode({"data": data, "prev": prev, "version": COMMIT_VERSION})[1:]
-    if block != b"\xa6" + head + _SIGNATURE_HEAD + signature + tail:
+    # Comparing with the block proves that there is no other field, no other encoding, and that
+    # links are links.
+    layout = CommitLayout.of(did, rev, data, prev)
+    if block != layout.signed(signature):
         raise CommitError(Reason.COMMIT_FIELD, "not canonical, or with further fields")
-    return SignedCommit(did, rev, data, prev, signature, b"\xa5" + head + tail, block)
+    return SignedCommit(did, rev, data, prev, signature, layout.unsigned(), block)
 
 
 def open_commit(did: Did, blocks: bytes) -> OpenedCommit:

@@ -49,12 +49,12 @@ _CURVE_OF_PREFIX: Final[dict[bytes, Curve]] = {b"\xe7\x01": "k256", b"\x80\x24":
 _CODEC_NAME: Final[dict[Curve, str]] = {"k256": "secp256k1-pub", "p256": "p256-pub"}
 
 # Orders of the two groups (SEC 2), big-endian like r and s, so that bytes compare like numbers.
-_ORDER: Final[dict[Curve, bytes]] = {
+ORDER: Final[dict[Curve, bytes]] = {
     "k256": bytes.fromhex("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"),
     "p256": bytes.fromhex("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551"),
 }
-_HALF_ORDER: Final = {
-    curve: (int.from_bytes(order) >> 1).to_bytes(32) for curve, order in _ORDER.items()
+HALF_ORDER: Final = {
+    curve: (int.from_bytes(order) >> 1).to_bytes(32) for curve, order in ORDER.items()
 }
 _ZERO: Final = bytes(32)
 
@@ -106,12 +106,12 @@ class VerifyingKey:
                 Reason.SIGNATURE_FORM, f"a signature has 64 bytes, this one {len(signature)}"
             )
         r, s = signature[:32], signature[32:]
-        order = _ORDER[self.curve]
+        order = ORDER[self.curve]
         if not (_ZERO < r < order and _ZERO < s < order):
             raise SignatureError(
                 Reason.SIGNATURE_FORM, "r or s is zero or not below the curve's order"
             )
-        if s > _HALF_ORDER[self.curve]:
+        if s > HALF_ORDER[self.curve]:
             raise SignatureError(
                 Reason.SIGNATURE_HIGH_S, "s is in the upper half of the curve's order"
             )

@@ -59,11 +59,15 @@ _match_datetime = re.compile(
     r"(?:Z|([+-])([0-9]{2}):([0-9]{2}))"
 ).fullmatch
 
-# From the TID alphabet to the digits that int(…, 32) reads; both are in ascending order.
-_TID_DIGITS: Final = str.maketrans(
-    "234567abcdefghijklmnopqrstuvwxyz", "0123456789abcdefghijklmnopqrstuv"
-)
+# In ascending order, so that TIDs sort as text.
+_TID_ALPHABET: Final = "234567abcdefghijklmnopqrstuvwxyz"
 _TID_CLOCK_ID_BITS: Final = 10
+# Five bits a character, the first one's highest bit being that of the sign and always zero.
+_TID_SHIFTS: Final = range(60, -1, -5)
+MAX_TID_TIME_US: Final = 2**53 - 1
+MAX_TID_CLOCK_ID: Final = 2**_TID_CLOCK_ID_BITS - 1
+# To the digits that int(…, 32) reads.
+_TID_DIGITS: Final = str.maketrans(_TID_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 # `datetime.date` has no year 0, so its days are counted in the like year of the next cycle.
@@ -208,6 +212,19 @@ def tid_time_us(tid: Tid) -> int:
     It is what the maker of the TID claims; nothing keeps it from lying in the future.
     """
     return int(tid.translate(_TID_DIGITS), 32) >> _TID_CLOCK_ID_BITS
+
+
+def make_tid(time_us: int, clock_id: int) -> Tid:
+    """Returns the TID of a time.
+
+    Args:
+        time_us: microseconds since the epoch, from 0 to `MAX_TID_TIME_US`.
+        clock_id: from 0 to `MAX_TID_CLOCK_ID`; tells apart who makes TIDs at the same time.
+    """
+    assert 0 <= time_us <= MAX_TID_TIME_US
+    assert 0 <= clock_id <= MAX_TID_CLOCK_ID
+    number = time_us << _TID_CLOCK_ID_BITS | clock_id
+    return Tid("".join([_TID_ALPHABET[number >> shift & 31] for shift in _TID_SHIFTS]))
 
 
 def parse_at_uri(value: object) -> AtUri:

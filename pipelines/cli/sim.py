@@ -1,4 +1,4 @@
-"""`standpipe sim`: serves a captured network on loopback until it is stopped."""
+"""`standpipe sim`: serves a small AT network on loopback until it is stopped."""
 
 import dataclasses
 import json
@@ -7,22 +7,74 @@ from pathlib import Path
 import click
 
 from pipelines.process import stop_event
-from pipelines.sim.emission import CursorHabit
+from pipelines.sim.generated import GeneratedNetwork
+from pipelines.sim.mix import Settings
 from pipelines.sim.network import load_network
+from pipelines.sim.ports import CursorHabit, Network
 from pipelines.sim.service import SimServer
 
 # Only so that no wait is without an end; a signal ends it at once.
 _WAIT_S = 60.0
 
+_CHOICES = """Choose what to serve:
+  standpipe sim --accounts 200 --rate 350     a generated network
+  standpipe sim --capture DIR                 a recorded one"""
+
 
 @click.command(name="sim")
+@click.option(
+    "--accounts",
+    "accounts_count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="A generated network with this many accounts at a time.",
+)
 @click.option(
     "--capture",
     "folder",
     type=click.Path(path_type=Path),
-    required=True,
     metavar="DIR",
-    help="The captured network: frames.bin, identities.jsonl and, optionally, accounts.",
+    help="A captured network: frames.bin, identities.jsonl and, optionally, accounts.",
+)
+@click.option(
+    "--rate",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default="as fast as they are read",
+    metavar="R",
+    help="Frames per second, from the first subscription on.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="S",
+    help="With --accounts: which network. The same seed gives the same bytes.",
+)
+@click.option(
+    "--events",
+    "events_count",
+    type=click.IntRange(min=1),
+    show_default="no end",
+    metavar="COUNT",
+    help="With --accounts: how many frames there are.",
+)
+@click.option(
+    "--records",
+    "records_count",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default="none: the stream begins with the accounts",
+    metavar="COUNT",
+    help="With --accounts: records of each account before the stream begins.",
+)
+@click.option(
+    "--truth",
+    "truth_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="With --accounts: write what really happens, one JSON line a frame.",
 )
 @click.option(
     "--port",
@@ -32,14 +84,6 @@ _WAIT_S = 60.0
     help="Port on loopback.",
 )
 @click.option(
-    "--rate",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default="all at once",
-    metavar="R",
-    help="Frames per second, from the first subscription on.",
-)
-@click.option(
     "--cursor-habit",
     type=click.Choice([habit.value for habit in CursorHabit]),
     default=CursorHabit.EXCLUSIVE.value,
@@ -47,12 +91,33 @@ _WAIT_S = 60.0
     help="Whether a cursor's own frame is left out, as deployed relays do, or sent again.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as a JSON object.")
-def command(*, folder: Path, port: int, rate: int, cursor_habit: str, as_json: bool) -> None:
-    """Serves a small AT network on loopback: relay socket, PLC directory, did:web, repositories.
+def command(
+    *,
+    accounts_count: int | None,
+    folder: Path | None,
+    rate: int,
+    seed: int,
+    events_count: int | None,
+    records_count: int,
+    truth_path: Path | None,
+    port: int,
+    cursor_habit: str,
+    as_json: bool,
+) -> None:
+    """Serves a small AT network on loopback: relay socket, PLC directory, repositories.
 
-    Prints the addresses when it is ready, and runs until Ctrl-C.
+    Prints the addresses when it is ready, and runs until Ctrl-C. At the address of the PLC
+    directory, /sim/status counts what was served and /sim/truth tells what really happened.
     """
-    network = load_network(folder)
+    if (accounts_count is None) == (folder is None):
+        raise click.UsageError(_CHOICES)
+    network: Network
+    if folder is not None:
+        network = load_network(folder)
+    else:
+        assert accounts_count is not None
+        settings = Settings(accounts_count, seed=seed, records_count=records_count)
+        network = GeneratedNetwork(settings, events_count=events_count, truth_path=truth_path)
     server = SimServer(network, port=port, rate=rate, cursor_habit=CursorHabit(cursor_habit))
     with stop_event() as stopping, server:
         addresses = dataclasses.asdict(server.addresses)

@@ -1,27 +1,32 @@
-"""The simulator as one web application: every route, the status, the faults.
+"""The simulator as one web application: every route, the status, the truth, the faults.
 
-`GET /sim/status` counts what was served; `POST /sim/faults` breaks things and mends them: a JSON
+`GET /sim/status` counts what was served. `GET /sim/truth` tells what really happened up to the
+last emitted frame, of all accounts, and `GET /sim/truth/{did}` of one, with path → record CID;
+only a generated network knows. `POST /sim/faults` breaks things and mends them: a JSON
 object with the fields of `Faults`, of which those that are absent stay as they are.
 """
 
+import asyncio
+import contextlib
 import dataclasses
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from pipelines.relay import SUBSCRIBE_PATH
 from pipelines.sim import directory, repos
-from pipelines.sim.network import CapturedNetwork
+from pipelines.sim.ports import Network
 from pipelines.sim.relay import RELAY, Relay
 from pipelines.sim.state import FAULTS, NETWORK, REQUESTS, Faults, Requests
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def build_app(network: CapturedNetwork, relay: Relay, faults: Faults) -> web.Application:
+def build_app(network: Network, relay: Relay, faults: Faults) -> web.Application:
     """Returns the application; closing it closes the relay's sockets."""
     app = web.Application(middlewares=[_count_requests])
     app[NETWORK] = network
@@ -42,8 +47,11 @@ def build_app(network: CapturedNetwork, relay: Relay, faults: Faults) -> web.App
             web.get("/{did}/log/audit", directory.plc_audit_log, name="plc_audit_log"),
             web.get("/sim/status", _get_status),
             web.post("/sim/faults", _set_faults),
+            web.get("/sim/truth", _get_truth),
+            web.get("/sim/truth/{did}", _get_truth),
         ]
     )
+    app.cleanup_ctx.append(_working)
     app.on_shutdown.append(_close_sockets)
     return app
 
@@ -53,7 +61,7 @@ def status(app: web.Application) -> dict[str, Any]:
     relay = app[RELAY]
     return {
         "frames_emitted": relay.emitted_count,
-        "frames_total": len(app[NETWORK].frames),
+        "frames_total": relay.total_count,
         "subscribers": relay.subscriber_count,
         "requests": dict(app[REQUESTS].count_by_kind),
     }
@@ -80,6 +88,23 @@ async def _set_faults(request: web.Request) -> web.Response:
     faults.plc_down = changed.plc_down
     faults.drop_after_count = changed.drop_after_count
     return web.json_response(dataclasses.asdict(faults))
+
+
+async def _get_truth(request: web.Request) -> web.Response:
+    truth = request.app[NETWORK].truth(request.match_info.get("did"))
+    if truth is None:
+        raise web.HTTPNotFound(text="nothing is known: a capture, or an account that is not there")
+    return web.Response(body=orjson.dumps(truth), content_type="application/json")
+
+
+async def _working(app: web.Application) -> AsyncIterator[None]:
+    """Lets the history work while the application runs; closes the network in the end."""
+    working = asyncio.create_task(app[RELAY].work())
+    yield
+    working.cancel()
+    app[NETWORK].close()
+    with contextlib.suppress(asyncio.CancelledError):
+        await working  # what went wrong there is raised here
 
 
 async def _close_sockets(app: web.Application) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from pipelines.sim.network import CapturedIdentity
+from pipelines.sim.ports import Identity
 from pipelines.sim.state import FAULTS, NETWORK
 
 
@@ -44,10 +44,10 @@ def _document(request: web.Request, did: str, method: str) -> Mapping[str, Any]:
     return document
 
 
-def _identity(request: web.Request, did: str, method: str) -> CapturedIdentity:
+def _identity(request: web.Request, did: str, method: str) -> Identity:
     if request.app[FAULTS].plc_down:
         raise web.HTTPServiceUnavailable
-    identity = request.app[NETWORK].identities.get(did)
+    identity = request.app[NETWORK].find_identity(did)
     if identity is None or not did.startswith(method):
         raise _not_found(f"DID not registered: {did}")
     return identity

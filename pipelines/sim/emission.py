@@ -19,58 +19,45 @@ spec: F-22 to F-26
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-from pipelines.sim.network import CapturedFrame
-
-
-class CursorHabit(StrEnum):
-    """Whether the frame that a cursor names is sent again. spec: F-23."""
-
-    EXCLUSIVE = "exclusive"  # seq > cursor: deployed relays and hosts
-    INCLUSIVE = "inclusive"  # seq >= cursor: the specification
-
-
-class FutureCursorError(Exception):
-    """A cursor is ahead of everything the relay has."""
+from pipelines.sim.ports import (
+    READ_COUNT,
+    CursorHabit,
+    Emission,
+    FutureCursorError,
+    Start,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """Where a subscriber starts.
+class CapturedFrame:
+    """One websocket message.
 
     Attributes:
-        index: of the first frame to send.
-        is_outdated: whether frames that the cursor asks for are no longer kept.
+        seq: its sequence number; None where it has none or none that can be read.
+        message: bytes of a binary message, or the text of a text message (which no relay sends;
+            tests do).
     """
 
-    index: int
-    is_outdated: bool = False
+    seq: int | None
+    message: bytes | str
 
 
-class History:
+class CapturedHistory:
     """The frames of a capture as they come into being."""
 
-    def __init__(
-        self,
-        frames: Sequence[CapturedFrame],
-        *,
-        rate: float = 0,
-        cursor_habit: CursorHabit = CursorHabit.EXCLUSIVE,
-        retained_count: int | None = None,
-    ) -> None:
+    def __init__(self, frames: Sequence[CapturedFrame], emission: Emission) -> None:
         """Prepares a history that has not begun.
 
         Args:
             frames: in order; a frame without sequence number stands with the one after it.
-            rate: frames per second; 0 for all at once.
-            cursor_habit: whether a cursor includes the frame it names.
-            retained_count: how many emitted frames are kept for cursors; None for all.
+            emission: rate (0: all at once) and habits.
         """
-        self.frames = frames
-        self._rate = rate
-        self._cursor_habit = cursor_habit
-        self._retained_count = retained_count
+        self.total_count = len(frames)
+        self._frames = frames
+        self._rate = emission.rate
+        self._cursor_habit = emission.cursor_habit
+        self._retained_count = emission.retained_count
         self._last_seq = max((frame.seq for frame in frames if frame.seq is not None), default=0)
         # `_base_count` frames existed at `_base_s`; None before the history began.
         self._base_s: float | None = None
@@ -81,9 +68,9 @@ class History:
         if self._base_s is None:
             return 0
         if self._rate == 0:
-            return len(self.frames)
+            return len(self._frames)
         since_base = math.floor((now_s - self._base_s) * self._rate)
-        return min(len(self.frames), self._base_count + since_base)
+        return min(len(self._frames), self._base_count + since_base)
 
     def wait_s(self, index: int, now_s: float) -> float | None:
         """Returns the seconds until a frame exists: 0 if it does, None if it never will.
@@ -92,7 +79,7 @@ class History:
             index: of the frame, in a history that has begun.
             now_s: the clock.
         """
-        if index >= len(self.frames):
+        if index >= len(self._frames):
             return None
         if index < self.emitted_count(now_s):
             return 0
@@ -127,6 +114,14 @@ class History:
             return Start(index)
         return Start(oldest, is_outdated=cursor > 0)
 
+    def read(self, index: int, now_s: float) -> list[bytes | str]:
+        """Returns existing messages from an index on, as `History` says: all are kept."""
+        end = min(index + READ_COUNT, self.emitted_count(now_s))
+        return [frame.message for frame in self._frames[index:end]]
+
+    def work(self, _now_s: float) -> None:
+        """There is nothing to do that nobody asks for."""
+
     def _index_of(self, cursor: int) -> int:
         """Returns the index of the first frame a cursor asks for.
 
@@ -137,11 +132,11 @@ class History:
         index = next(
             (
                 index
-                for index, frame in enumerate(self.frames)
+                for index, frame in enumerate(self._frames)
                 if frame.seq is not None and frame.seq >= first
             ),
-            len(self.frames),
+            len(self._frames),
         )
-        while index > 0 and self.frames[index - 1].seq is None:
+        while index > 0 and self._frames[index - 1].seq is None:
             index -= 1
         return index

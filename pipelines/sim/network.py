@@ -11,7 +11,7 @@ Nothing is verified here; other keys and files are ignored. All frames are held 
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from typing import Any
 from pipelines.atproto.errors import FrameError
 from pipelines.atproto.frames import parse_envelope
 from pipelines.captures import CaptureError, read_frames
+from pipelines.sim.emission import CapturedFrame, CapturedHistory
+from pipelines.sim.ports import Account, Emission, Identity
 
 FRAMES_FILE = "frames.bin"
 IDENTITIES_FILE = "identities.jsonl"
@@ -27,49 +29,6 @@ ACCOUNTS_FOLDER = "accounts"
 CAR_FILE = "repo.car"
 
 _FOLDER_NAME = re.compile(r"[0-9A-Za-z_.-]*[0-9A-Za-z_-]")  # no path, no "..": see `_car`
-
-
-@dataclass(frozen=True, slots=True)
-class CapturedFrame:
-    """One websocket message.
-
-    Attributes:
-        seq: its sequence number; None where it has none or none that can be read.
-        message: bytes of a binary message, or the text of a text message (which no relay sends;
-            tests do).
-    """
-
-    seq: int | None
-    message: bytes | str
-
-
-@dataclass(frozen=True, slots=True)
-class CapturedIdentity:
-    """What the directory knows about a DID.
-
-    Attributes:
-        document: the DID document; None for a DID that was given up (a PLC tombstone), of which
-            only the log is left.
-        audit_log: the PLC audit log, or None (did:web has none).
-    """
-
-    document: Mapping[str, Any] | None
-    audit_log: Sequence[Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CapturedAccount:
-    """What the host of a repository answers about it.
-
-    Attributes:
-        latest_commit: body of getLatestCommit, or of its error (`error`, perhaps `message`).
-        repo_status: body of getRepoStatus, or of its error.
-        car: the file that getRepo answers with, or None.
-    """
-
-    latest_commit: Mapping[str, Any]
-    repo_status: Mapping[str, Any]
-    car: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +42,30 @@ class CapturedNetwork:
     """
 
     frames: tuple[CapturedFrame, ...]
-    identities: Mapping[str, CapturedIdentity] = field(default_factory=dict)
-    accounts: Mapping[str, CapturedAccount] = field(default_factory=dict)
+    identities: Mapping[str, Identity] = field(default_factory=dict)
+    accounts: Mapping[str, Account] = field(default_factory=dict)
+
+    def find_identity(self, did: str) -> Identity | None:
+        """Returns what the directory knew about a DID."""
+        return self.identities.get(did)
+
+    def find_account(self, did: str) -> Account | None:
+        """Returns what the host answered about a repository."""
+        return self.accounts.get(did)
+
+    def list_accounts(self) -> Iterable[tuple[str, Account]]:
+        """Returns DIDs and accounts in the order in which the host lists them."""
+        return self.accounts.items()
+
+    def truth(self, _did: str | None = None) -> None:
+        """A capture has only what was seen."""
+
+    def open_history(self, emission: Emission) -> CapturedHistory:
+        """Returns the frames."""
+        return CapturedHistory(self.frames, emission)
+
+    def close(self) -> None:
+        """No file is open."""
 
 
 def captured_frames(messages: Iterable[bytes | str]) -> tuple[CapturedFrame, ...]:
@@ -122,8 +103,8 @@ def _seq(message: bytes | str) -> int | None:
         return None
 
 
-def _load_identities(path: Path) -> dict[str, CapturedIdentity]:
-    identities: dict[str, CapturedIdentity] = {}
+def _load_identities(path: Path) -> dict[str, Identity]:
+    identities: dict[str, Identity] = {}
     for number, line in enumerate(_read_text(path).splitlines(), start=1):
         entry = _parse_json(path, line, f"line {number}")
         match entry:
@@ -136,18 +117,18 @@ def _load_identities(path: Path) -> dict[str, CapturedIdentity]:
         if did in identities:
             raise CaptureError(path, f"line {number} repeats {did}")
         # Where there was no document, the capture holds what the directory said instead.
-        identities[did] = CapturedIdentity(document if "id" in document else None, audit_log)
+        identities[did] = Identity(document if "id" in document else None, audit_log)
     return identities
 
 
-def _load_accounts(folder: Path) -> dict[str, CapturedAccount]:
+def _load_accounts(folder: Path) -> dict[str, Account]:
     path = folder / ACCOUNTS_FILE
     if not path.exists():
         return {}
     entries = _parse_json(path, _read_text(path), "the file")
     if not isinstance(entries, list):
         raise CaptureError(path, "it is not a list of accounts")
-    accounts: dict[str, CapturedAccount] = {}
+    accounts: dict[str, Account] = {}
     for number, entry in enumerate(entries):
         match entry:
             case {
@@ -163,7 +144,15 @@ def _load_accounts(folder: Path) -> dict[str, CapturedAccount]:
                 )
         if did in accounts:
             raise CaptureError(path, f"account {number} repeats {did}")
-        accounts[did] = CapturedAccount(latest_commit, repo_status, car)
+        listing = None
+        if "error" not in latest_commit:
+            listing = {
+                "did": did,
+                "head": latest_commit["cid"],
+                "rev": latest_commit["rev"],
+                "active": repo_status.get("active", False),
+            }
+        accounts[did] = Account(latest_commit, repo_status, listing, car)
     return accounts
 
 

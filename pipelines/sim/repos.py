@@ -1,23 +1,28 @@
 """What the host of a repository answers about it: com.atproto.sync.getRepo and its relatives.
 
-Only what was captured: `since` of getRepo is ignored, so that it answers with the whole
-repository, which contains what was asked for. Errors have the names of the lexicons.
+`since` of getRepo is ignored: it answers with the whole repository, which contains what was asked
+for. Errors have the names of the lexicons.
 
 spec: I-04, I-08, I-09, I-11
 """
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from pipelines.sim.network import CapturedAccount
+from pipelines.sim.ports import Account
 from pipelines.sim.state import NETWORK
 
 # Lexicon com.atproto.sync.listRepos.
 _LIST_MAX_COUNT = 1000
 _LIST_DEFAULT_COUNT = 500
+
+# A generated repository is sent in pieces of about this size.
+_PIECE_BYTES = 64 * 1024
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -30,27 +35,38 @@ _ERROR_BY_STATUS = {
 
 
 async def get_repo(request: web.Request) -> web.StreamResponse:
-    """Answers com.atproto.sync.getRepo with the captured CAR."""
+    """Answers com.atproto.sync.getRepo with a CAR of the whole repository."""
     did, account = _account(request)
     status = account.repo_status
     if status.get("active") is not True:
         name = status.get("error") or _ERROR_BY_STATUS.get(str(status.get("status")))
         raise _error(name or "RepoNotFound", f"No repo is served for DID: {did}")
     if account.car is None:
-        raise _error("RepoNotFound", f"The repo was not captured: {did}")
-    return web.FileResponse(account.car, headers={"Content-Type": "application/vnd.ipld.car"})
+        raise _error("RepoNotFound", f"No repo is there for DID: {did}")
+    headers = {"Content-Type": "application/vnd.ipld.car"}
+    if isinstance(account.car, Path):
+        return web.FileResponse(account.car, headers=headers)
+    # Before anything is awaited: the repository as it is at this moment.
+    pieces = account.car()
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    for batch in _batches(pieces):
+        await response.write(batch)
+        await asyncio.sleep(0)  # others have their turn while a large repository is sent
+    await response.write_eof()
+    return response
 
 
 async def get_latest_commit(request: web.Request) -> web.Response:
-    """Answers com.atproto.sync.getLatestCommit as the host did."""
+    """Answers com.atproto.sync.getLatestCommit."""
     did, account = _account(request)
-    return _captured(did, account.latest_commit)
+    return _answer(did, account.latest_commit)
 
 
 async def get_repo_status(request: web.Request) -> web.Response:
-    """Answers com.atproto.sync.getRepoStatus as the host did."""
+    """Answers com.atproto.sync.getRepoStatus."""
     did, account = _account(request)
-    return _captured(did, account.repo_status)
+    return _answer(did, account.repo_status)
 
 
 async def list_repos(request: web.Request) -> web.Response:
@@ -59,36 +75,40 @@ async def list_repos(request: web.Request) -> web.Response:
     limit = _number(request, "limit", default=_LIST_DEFAULT_COUNT)
     if not 1 <= limit <= _LIST_MAX_COUNT:
         raise _error("InvalidRequest", f"limit is from 1 to {_LIST_MAX_COUNT}")
-    repos = [
-        {
-            "did": did,
-            "head": account.latest_commit["cid"],
-            "rev": account.latest_commit["rev"],
-            "active": account.repo_status.get("active", False),
-        }
-        for did, account in request.app[NETWORK].accounts.items()
-        if "error" not in account.latest_commit
-    ]
+    listings = (account.listing for _, account in request.app[NETWORK].list_accounts())
+    repos = [listing for listing in listings if listing is not None]
     body: dict[str, Any] = {"repos": repos[start : start + limit]}
     if start + limit < len(repos):
         body["cursor"] = str(start + limit)
     return web.json_response(body)
 
 
-def _account(request: web.Request) -> tuple[str, CapturedAccount]:
+def _account(request: web.Request) -> tuple[str, Account]:
     did = request.query.get("did")
     if did is None:
         raise _error("InvalidRequest", "did is missing")
-    account = request.app[NETWORK].accounts.get(did)
+    account = request.app[NETWORK].find_account(did)
     if account is None:
         raise _error("RepoNotFound", f"Could not find repo for DID: {did}")
     return did, account
 
 
-def _captured(did: str, answer: Mapping[str, Any]) -> web.Response:
+def _answer(did: str, answer: Mapping[str, Any]) -> web.Response:
     if "error" in answer:
         raise _error(answer["error"], answer.get("message", f"No repo is served for DID: {did}"))
     return web.json_response(answer)
+
+
+def _batches(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Joins small pieces to ones worth sending."""
+    batch, size = [], 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece)
+        if size >= _PIECE_BYTES:
+            yield b"".join(batch)
+            batch, size = [], 0
+    yield b"".join(batch)
 
 
 def _number(request: web.Request, name: str, *, default: int) -> int:

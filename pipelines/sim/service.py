@@ -20,8 +20,7 @@ from aiohttp import web
 
 from pipelines.errors import ConfigError
 from pipelines.sim.app import build_app, status
-from pipelines.sim.emission import CursorHabit, History
-from pipelines.sim.network import CapturedNetwork
+from pipelines.sim.ports import CursorHabit, Emission, Network
 from pipelines.sim.relay import Relay
 from pipelines.sim.state import Faults
 
@@ -49,7 +48,7 @@ class Addresses:
 
 
 class SimServer:
-    """Serves a captured network until it is stopped.
+    """Serves a network, captured or generated, until it is stopped.
 
     Attributes:
         faults: what is broken; may be changed at any time.
@@ -57,7 +56,7 @@ class SimServer:
 
     def __init__(
         self,
-        network: CapturedNetwork,
+        network: Network,
         *,
         port: int = 0,
         rate: float = 0,
@@ -70,19 +69,14 @@ class SimServer:
         Args:
             network: what to serve.
             port: TCP port; 0 for a free one.
-            rate: frames per second from the first subscription on; 0 for all at once.
+            rate: frames per second from the first subscription on; 0 for as fast as possible.
             cursor_habit: whether a cursor includes the frame it names.
-            retained_count: how many emitted frames are kept for cursors; None for all.
+            retained_count: how many emitted frames are kept for cursors; None for no limit.
             faults: what is broken from the start.
         """
         self.faults = faults or Faults()
         self._port = port
-        history = History(
-            network.frames,
-            rate=rate,
-            cursor_habit=cursor_habit,
-            retained_count=retained_count,
-        )
+        history = network.open_history(Emission(rate, cursor_habit, retained_count))
         self._app = build_app(network, Relay(history), self.faults)
         self._thread = threading.Thread(target=self._run, name="sim", daemon=True)
         self._started: Future[Addresses] = Future()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from pipelines.sim.network import CapturedNetwork
+from pipelines.sim.ports import Network
 
 
 @dataclass(slots=True)
@@ -36,6 +36,7 @@ class Requests:
     count_by_kind: Counter[str] = field(default_factory=Counter)
 
 
-NETWORK = web.AppKey("network", CapturedNetwork)
+# mypy takes a protocol for abstract, and an abstract class for no key's type.
+NETWORK: web.AppKey[Network] = web.AppKey("network")
 FAULTS = web.AppKey("faults", Faults)
 REQUESTS = web.AppKey("requests", Requests)

@@ -34,8 +34,8 @@ from pipelines.kafka.beat import State, parse_beat
 from pipelines.kafka.messages import InputMessage
 from pipelines.kafka.partition import partition_for
 from pipelines.kafka.topics import validator
-from pipelines.sim.emission import CursorHabit
 from pipelines.sim.network import CapturedNetwork, captured_frames, load_network
+from pipelines.sim.ports import CursorHabit
 from pipelines.sim.service import SimServer
 
 pytestmark = pytest.mark.broker

@@ -20,7 +20,7 @@ from pipelines.bridge.reader import Reader
 from pipelines.captures import MAX_MESSAGE_BYTES
 from pipelines.errors import UpstreamUnavailableError
 from pipelines.relay import SUBSCRIBE_PATH
-from pipelines.sim.relay import error_frame, info_frame
+from pipelines.sim.messages import error_frame, info_frame
 
 DEADLINE_S = 20.0
 POLL_S = 0.01

@@ -20,8 +20,8 @@ from aiohttp import web
 
 from pipelines.captures import CaptureError, read_frames
 from pipelines.relay import SUBSCRIBE_PATH
-from pipelines.sim.emission import CursorHabit
 from pipelines.sim.network import CapturedNetwork, captured_frames, load_network
+from pipelines.sim.ports import CursorHabit
 from pipelines.sim.service import SimServer
 from pipelines.sim.state import Faults
 

@@ -20,8 +20,8 @@ from pipelines.atproto.frames import parse_envelope
 from pipelines.captures import read_frames
 from pipelines.errors import ConfigError
 from pipelines.relay import subscribe_url
-from pipelines.sim.emission import CursorHabit
 from pipelines.sim.network import CapturedNetwork, captured_frames, load_network
+from pipelines.sim.ports import CursorHabit
 from pipelines.sim.relay import RELAY
 from pipelines.sim.service import SimServer
 from pipelines.sim.state import Faults

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.sim.emission import CursorHabit, FutureCursorError, History, Start
-from pipelines.sim.network import CapturedFrame
+from pipelines.sim.emission import CapturedFrame, CapturedHistory
+from pipelines.sim.ports import CursorHabit, Emission, FutureCursorError, Start
 
 # The time a history begins in these tests: no clock starts at zero.
 T0 = 5000.0
@@ -14,13 +14,13 @@ def frames(*seqs: int | None) -> tuple[CapturedFrame, ...]:
 
 
 def test_nothing_exists_before_the_first_subscription() -> None:
-    history = History(frames(1, 2, 3), rate=1)
+    history = CapturedHistory(frames(1, 2, 3), Emission(rate=1))
     assert history.emitted_count(T0) == 0
     assert history.emitted_count(T0 + 100) == 0
 
 
 def test_without_a_rate_everything_exists_from_the_first_subscription_on() -> None:
-    history = History(frames(1, 2, 3))
+    history = CapturedHistory(frames(1, 2, 3), Emission())
     assert history.subscribe(None, T0) == Start(0)
     assert history.emitted_count(T0) == 3
     assert history.wait_s(2, T0) == 0
@@ -28,7 +28,7 @@ def test_without_a_rate_everything_exists_from_the_first_subscription_on() -> No
 
 
 def test_frames_come_into_being_at_the_rate() -> None:
-    history = History(frames(1, 2, 3), rate=4)
+    history = CapturedHistory(frames(1, 2, 3), Emission(rate=4))
     history.subscribe(None, T0)
     assert [history.emitted_count(T0 + quarter / 4) for quarter in range(5)] == [0, 1, 2, 3, 3]
     assert history.wait_s(0, T0) == 0.25
@@ -40,7 +40,7 @@ def test_frames_come_into_being_at_the_rate() -> None:
 
 def test_a_subscriber_without_cursor_starts_with_what_comes_next() -> None:
     """spec: F-22."""
-    history = History(frames(1, 2, 3), rate=1)
+    history = CapturedHistory(frames(1, 2, 3), Emission(rate=1))
     assert history.subscribe(None, T0) == Start(0)
     assert history.subscribe(None, T0 + 2) == Start(2)
     assert history.subscribe(None, T0 + 99) == Start(3)
@@ -51,7 +51,7 @@ def test_a_subscriber_without_cursor_starts_with_what_comes_next() -> None:
 def test_a_cursor_starts_after_or_at_the_frame_it_names(habit: CursorHabit, cursor: int) -> None:
     """spec: F-20, F-23, F-26."""
     seqs = (2, 3, 7, 8, 11)
-    start = History(frames(*seqs), cursor_habit=habit).subscribe(cursor, T0)
+    start = CapturedHistory(frames(*seqs), Emission(cursor_habit=habit)).subscribe(cursor, T0)
     wanted = [
         seq for seq in seqs if seq > cursor or (habit is CursorHabit.INCLUSIVE and seq == cursor)
     ]
@@ -62,7 +62,7 @@ def test_a_cursor_starts_after_or_at_the_frame_it_names(habit: CursorHabit, curs
 @pytest.mark.parametrize("rate", [0, 1])
 def test_a_cursor_over_the_last_sequence_number_is_in_the_future(rate: float) -> None:
     """spec: F-25."""
-    history = History(frames(5, 6), rate=rate)
+    history = CapturedHistory(frames(5, 6), Emission(rate=rate))
     with pytest.raises(FutureCursorError):
         history.subscribe(7, T0)
     assert history.emitted_count(T0) == 0
@@ -70,25 +70,25 @@ def test_a_cursor_over_the_last_sequence_number_is_in_the_future(rate: float) ->
 
 
 def test_frames_without_sequence_number_go_with_the_one_after_them() -> None:
-    history = History(frames(None, 1, None, None, 2, 3, None))
+    history = CapturedHistory(frames(None, 1, None, None, 2, 3, None), Emission())
     assert [history.subscribe(cursor, T0).index for cursor in range(4)] == [0, 2, 5, 6]
 
 
 def test_a_capture_of_garbage_alone_is_served_from_the_start() -> None:
-    history = History(frames(None, None))
+    history = CapturedHistory(frames(None, None), Emission())
     assert history.subscribe(0, T0) == Start(0)
     with pytest.raises(FutureCursorError):
         history.subscribe(1, T0)
 
 
 def test_a_cursor_in_a_capture_whose_sequence_goes_back_skips_nothing_after_it() -> None:
-    history = History(frames(5, 6, 3, 7))
+    history = CapturedHistory(frames(5, 6, 3, 7), Emission())
     assert history.subscribe(5, T0) == Start(1)
     assert history.subscribe(4, T0) == Start(0)
 
 
 def test_a_cursor_ahead_of_the_emission_continues_an_earlier_run() -> None:
-    history = History(frames(1, 2, 3, 4), rate=1)
+    history = CapturedHistory(frames(1, 2, 3, 4), Emission(rate=1))
     assert history.subscribe(2, T0) == Start(2)
     assert history.emitted_count(T0) == 2
     assert history.emitted_count(T0 + 1) == 3
@@ -100,7 +100,7 @@ def test_a_cursor_ahead_of_the_emission_continues_an_earlier_run() -> None:
 
 def test_a_cursor_before_the_retained_frames_is_outdated() -> None:
     """spec: F-24, F-26."""
-    history = History(frames(*range(1, 11)), retained_count=3)
+    history = CapturedHistory(frames(*range(1, 11)), Emission(retained_count=3))
     assert history.subscribe(6, T0) == Start(7, is_outdated=True)
     assert history.subscribe(7, T0) == Start(7)
     assert history.subscribe(10, T0) == Start(10)
@@ -109,7 +109,7 @@ def test_a_cursor_before_the_retained_frames_is_outdated() -> None:
 
 def test_the_retained_frames_move_with_the_emission() -> None:
     """spec: F-24."""
-    history = History(frames(*range(1, 11)), rate=1, retained_count=3)
+    history = CapturedHistory(frames(*range(1, 11)), Emission(rate=1, retained_count=3))
     history.subscribe(None, T0)
     assert history.subscribe(1, T0 + 4) == Start(1)
     assert history.subscribe(1, T0 + 5) == Start(2, is_outdated=True)

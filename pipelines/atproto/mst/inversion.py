@@ -147,14 +147,18 @@ class PartialTree:
 
     def root_cid(self) -> bytes:
         """Returns the CID of the root; the last thing to ask of a tree, which is encoded by it."""
+        return encode_child(self._trim()) or EMPTY_ROOT_CID
+
+    def _trim(self) -> Child:
+        """Returns the root after all changes."""
         root = self._root
         # A root without entries is not a root: its only child is. spec: B-27, G-14
         while isinstance(root, Node) and not root.keys:
             root, self._layer = root.left, self._layer - 1
-            if isinstance(root, bytes) and root in self._blocks:
+            if isinstance(root, bytes) and self._has(root):
                 root = self._load(root, self._layer, None, None)
         self._root = root
-        return encode_child(root) or EMPTY_ROOT_CID
+        return root
 
     def _open_root(self) -> Node | None:
         root = self._root
@@ -275,6 +279,9 @@ class PartialTree:
             raise MstError(Reason.MST_RANGE, "a node's keys leave the range of its place")
         check_layer(node, layer)
         return node
+
+    def _has(self, cid: bytes) -> bool:
+        return cid in self._blocks
 
     def _parse(self, cid: bytes) -> Node:
         # Key ranges are disjoint, so a subtree can occur only once. Also ends a cycle. spec: B-45

@@ -1,0 +1,262 @@
+"""A network that never was: accounts that come, write, change and go, event by event.
+
+Everything follows from the settings: keys, DIDs, revisions, records and frames, byte for byte.
+What an event looks like, and which ones come together, is as in the reference PDS. Nothing is
+broken: every frame can be proven, and every chain holds.
+
+Accounts run ahead of what is told about them: an event carries the account as it is after it, so
+that whoever passes events on can answer for any moment. spec: G-12, G-16, G-21, H-13, J-03
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from random import Random
+from typing import Final
+
+from pipelines.atproto.car import write_car
+from pipelines.atproto.cid import cid_of
+from pipelines.atproto.frames import Kind
+from pipelines.atproto.mst import EMPTY_NODE, EMPTY_ROOT_CID
+from pipelines.atproto.mst.tree import Change, Tree
+from pipelines.atproto.signing import SigningKey, sign_commit
+from pipelines.atproto.syntax import MAX_TID_CLOCK_ID, Handle, parse_handle
+from pipelines.sim import messages
+from pipelines.sim.authors import Author, Batch, Composer
+from pipelines.sim.clock import Clock
+from pipelines.sim.content import Content
+from pipelines.sim.events import AccountState, Event, Head, Status, WrittenOp
+from pipelines.sim.identities import create_identity
+from pipelines.sim.mix import Settings
+
+# What the documents say. Nothing listens there: DIDs are hashes of operations with this address,
+# and would be others with every free port of this machine.
+PDS_URL: Final = "https://pds.sim.example"
+_HANDLE_DOMAIN: Final = "sim.example"
+
+_MAX_GAP: Final = 5
+
+_Happening = Callable[[Author], Iterator[Event]]
+
+
+class Generator:
+    """Makes the events of one network, one after the other.
+
+    Attributes:
+        established: the accounts that exist before the first event, with their records by path.
+        clock: the network's time: that of the last event.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Makes what exists before the first event."""
+        mix = settings.mix
+        self._settings = settings
+        self._random = Random(settings.seed)  # noqa: S311 - nothing here is secret
+        self._rotation_key = self._key("rotation", is_p256=False)
+        self.clock = Clock(self._random.randint(0, MAX_TID_CLOCK_ID))
+        self._content = Content(self._random)
+        self._composer = Composer(mix, self._content, self.clock, self._random)
+        self._authors_count = 0
+        self._active: list[Author] = []
+        self._resting: list[Author] = []
+        self._seq = 0
+        self._happenings: tuple[tuple[float, _Happening], ...] = (
+            (mix.delete_account, self._delete_account),
+            (mix.deactivate_account, self._deactivate_account),
+            (mix.change_handle, self._change_handle),
+            (mix.rotate_key, self._rotate_key),
+            (mix.sign_again, self._sign_again),
+        )
+        self.established = (
+            [self._establish(settings.records_count) for _ in range(settings.accounts_count)]
+            if settings.records_count
+            else []
+        )
+
+    def events(self) -> Iterator[Event]:
+        """Yields events without end. To be called once."""
+        mix = self._settings.mix
+        while True:
+            self.clock.pass_time(self._random)
+            missing = self._settings.accounts_count - len(self._active) - len(self._resting)
+            if missing and (not self._active or self._random.random() < mix.create_account):
+                yield from self._create_account()
+            elif not self._active or (
+                self._resting and self._random.random() < mix.deactivate_account
+            ):
+                yield from self._reactivate_account()
+            else:
+                yield from self._next_happening()
+
+    def _next_happening(self) -> Iterator[Event]:
+        # Squared: a few accounts write most of what is written.
+        author = self._active[int(len(self._active) * self._random.random() ** 2)]
+        chance = self._random.random()
+        for share, happening in self._happenings:
+            if chance < share:
+                return happening(author)
+            chance -= share
+        return self._write(author)
+
+    # What happens to accounts.
+
+    def _create_account(self) -> Iterator[Event]:
+        author = self._new_author()
+        yield self._identity_event(author, author.state.handle)
+        author.state = replace(author.state, is_announced=True)
+        yield self._account_event(author)
+        # There is nothing to prove, but servers send the root.
+        change = Change(Tree(), {EMPTY_ROOT_CID: EMPTY_NODE})
+        author.state = replace(author.state, head=self._sign(author, change.tree))
+        yield self._commit_event(author, None, change, Batch())
+        yield self._sync_event(author)
+        self._active.append(author)
+
+    def _delete_account(self, author: Author) -> Iterator[Event]:
+        self._active.remove(author)
+        author.state = replace(author.state, status=Status.DELETED, head=None)
+        yield self._account_event(author)
+
+    def _deactivate_account(self, author: Author) -> Iterator[Event]:
+        self._active.remove(author)
+        self._resting.append(author)
+        author.state = replace(author.state, status=Status.DEACTIVATED)
+        yield self._account_event(author)
+
+    def _reactivate_account(self) -> Iterator[Event]:
+        author = self._resting.pop(int(len(self._resting) * self._random.random()))
+        self._active.append(author)
+        author.state = replace(author.state, status=None)
+        yield self._account_event(author)
+        yield self._identity_event(author, author.state.handle)
+        yield self._sync_event(author)
+
+    def _change_handle(self, author: Author) -> Iterator[Event]:
+        author.handles_count += 1
+        handle = _handle(author)
+        identity = author.state.identity.with_handle(handle, self._rotation_key, self.clock.text())
+        author.state = replace(author.state, handle=handle, identity=identity)
+        yield self._identity_event(author, handle)
+
+    def _rotate_key(self, author: Author) -> Iterator[Event]:
+        author.keys_count += 1
+        author.signing_key = self._account_key(author.number, author.keys_count)
+        identity = author.state.identity.with_signing_key(
+            author.signing_key.verifying_key, self._rotation_key, self.clock.text()
+        )
+        author.state = replace(author.state, identity=identity)
+        yield self._identity_event(author, None)
+        yield from self._sign_again(author)
+
+    def _sign_again(self, author: Author) -> Iterator[Event]:
+        author.state = replace(author.state, head=self._sign(author, author.head.tree))
+        yield self._sync_event(author)
+
+    def _write(self, author: Author) -> Iterator[Event]:
+        batch = self._composer.compose(author)
+        before = author.head
+        change = before.tree.apply(batch.writes)
+        author.state = replace(author.state, head=self._sign(author, change.tree))
+        yield self._commit_event(author, before, change, batch)
+
+    # The parts of it.
+
+    def _establish(self, records_count: int) -> tuple[AccountState, dict[str, bytes]]:
+        """Makes an account with records that nobody was told about."""
+        self.clock.pass_time(self._random)
+        author = self._new_author()
+        batch = self._composer.compose_creates(author, records_count)
+        head = self._sign(author, Tree().apply(batch.writes).tree)
+        author.state = replace(author.state, is_announced=True, head=head)
+        self._active.append(author)
+        return author.state, {op.path: record for op, record in batch.ops if record is not None}
+
+    def _new_author(self) -> Author:
+        number = self._authors_count
+        self._authors_count += 1
+        signing_key = self._account_key(number, 1)
+        handle = Handle(f"user{number}.{_HANDLE_DOMAIN}")
+        identity = create_identity(
+            signing_key.verifying_key,
+            self._rotation_key,
+            handle=handle,
+            pds=PDS_URL,
+            created_at=self.clock.text(),
+        )
+        self._content.remember_person(identity.did)
+        return Author(number, signing_key, AccountState(identity.did, handle, identity))
+
+    def _account_key(self, number: int, generation: int) -> SigningKey:
+        is_p256 = self._random.random() < self._settings.mix.p256
+        return self._key(f"account {number} {generation}", is_p256=is_p256)
+
+    def _key(self, purpose: str, *, is_p256: bool) -> SigningKey:
+        name = f"standpipe sim {self._settings.seed} {purpose}"
+        return SigningKey("p256" if is_p256 else "k256", hashlib.sha256(name.encode()).digest())
+
+    def _sign(self, author: Author, tree: Tree) -> Head:
+        commit = sign_commit(author.signing_key, author.state.did, self.clock.tid(), tree.root_cid)
+        return Head(commit, cid_of(commit.block), tree)
+
+    def _next_seq(self) -> int:
+        self._seq += 1
+        if self._random.random() < self._settings.mix.gap:
+            self._seq += 1 + int(_MAX_GAP * self._random.random())
+        return self._seq
+
+    def _commit_event(
+        self, author: Author, before: Head | None, change: Change, batch: Batch
+    ) -> Event:
+        head = author.head
+        records = [
+            (op.cid, record)
+            for op, record in batch.ops
+            if op.cid is not None and record is not None
+        ]
+        blocks = [(head.commit_cid, head.commit.block), *change.covering.items(), *records]
+        seq = self._next_seq()
+        frame = messages.commit_frame(
+            seq,
+            head.commit,
+            head.commit_cid,
+            time=self.clock.text(),
+            since=None if before is None else before.commit.rev,
+            prev_data=None if before is None else before.tree.root_cid,
+            ops=[op for op, _ in batch.ops],
+            blocks=write_car(head.commit_cid, blocks),
+        )
+        return self._event(seq, Kind.COMMIT, author, frame, tuple(batch.ops))
+
+    def _sync_event(self, author: Author) -> Event:
+        head, seq = author.head, self._next_seq()
+        blocks = write_car(head.commit_cid, [(head.commit_cid, head.commit.block)])
+        frame = messages.sync_frame(
+            seq, author.state.did, head.commit.rev, time=self.clock.text(), blocks=blocks
+        )
+        return self._event(seq, Kind.SYNC, author, frame)
+
+    def _identity_event(self, author: Author, handle: Handle | None) -> Event:
+        seq = self._next_seq()
+        frame = messages.identity_frame(seq, author.state.did, handle, time=self.clock.text())
+        return self._event(seq, Kind.IDENTITY, author, frame)
+
+    def _account_event(self, author: Author) -> Event:
+        seq = self._next_seq()
+        frame = messages.account_frame(
+            seq, author.state.did, author.state.status, time=self.clock.text()
+        )
+        return self._event(seq, Kind.ACCOUNT, author, frame)
+
+    def _event(
+        self,
+        seq: int,
+        kind: Kind,
+        author: Author,
+        frame: bytes,
+        ops: tuple[WrittenOp, ...] = (),
+    ) -> Event:
+        return Event(seq, kind, self.clock.now_us, frame, author.state, ops)
+
+
+def _handle(author: Author) -> Handle:
+    return parse_handle(f"user{author.number}-{author.handles_count}.{_HANDLE_DOMAIN}")

@@ -1,0 +1,157 @@
+"""Identities of generated accounts: signed PLC operations, documents, audit logs.
+
+A DID is the hash of the signed operation that made it, so nobody can serve an identity under a
+DID without having its keys. Source: https://web.plc.directory/spec/v0.1/did-plc; documents as
+plc.directory renders them. spec: L-01…L-06, L-11
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pipelines.atproto import cbor
+from pipelines.atproto.cid import cid_of, encode_cid
+from pipelines.atproto.keys import Curve, VerifyingKey, parse_did_key
+from pipelines.atproto.signing import SigningKey
+from pipelines.atproto.syntax import Did, Handle, parse_did
+
+_DID_LENGTH: Final = 24  # characters of base32 after the method's name
+
+_SUITE_CONTEXT: Final[dict[Curve, str]] = {
+    "k256": "https://w3id.org/security/suites/secp256k1-2019/v1",
+    "p256": "https://w3id.org/security/suites/ecdsa-2019/v1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A signed PLC operation and when the directory got it.
+
+    Attributes:
+        fields: the operation as JSON has it, with its signature.
+        created_at: the directory's clock, RFC 3339.
+    """
+
+    fields: Mapping[str, Any]
+    created_at: str
+
+    @property
+    def cid(self) -> bytes:
+        """Raw CID of the signed operation."""
+        return cid_of(cbor.encode(self.fields))
+
+
+@dataclass(frozen=True, slots=True)
+class PlcIdentity:
+    """A did:plc and its history.
+
+    Attributes:
+        did: the DID.
+        operations: all of them, oldest first; none is ever nullified.
+    """
+
+    did: Did
+    operations: tuple[Operation, ...]
+
+    def with_handle(
+        self, handle: Handle, rotation_key: SigningKey, created_at: str
+    ) -> "PlcIdentity":
+        """Returns the identity after an operation that names another handle."""
+        return self._updated({"alsoKnownAs": [f"at://{handle}"]}, rotation_key, created_at)
+
+    def with_signing_key(
+        self, signing_key: VerifyingKey, rotation_key: SigningKey, created_at: str
+    ) -> "PlcIdentity":
+        """Returns the identity after an operation that names another signing key."""
+        methods = {"verificationMethods": {"atproto": signing_key.did_key()}}
+        return self._updated(methods, rotation_key, created_at)
+
+    def _updated(
+        self, changes: Mapping[str, Any], rotation_key: SigningKey, created_at: str
+    ) -> "PlcIdentity":
+        last = self.operations[-1]
+        fields = {**last.fields, **changes, "prev": encode_cid(last.cid)}
+        del fields["sig"]
+        operation = Operation(_signed(fields, rotation_key), created_at)
+        return PlcIdentity(self.did, (*self.operations, operation))
+
+    def document(self) -> dict[str, Any]:
+        """Returns the DID document that follows from the last operation."""
+        fields = self.operations[-1].fields
+        signing_key = parse_did_key(fields["verificationMethods"]["atproto"])
+        pds = fields["services"]["atproto_pds"]
+        return {
+            "@context": [
+                "https://www.w3.org/ns/did/v1",
+                "https://w3id.org/security/multikey/v1",
+                _SUITE_CONTEXT[signing_key.curve],
+            ],
+            "id": self.did,
+            "alsoKnownAs": fields["alsoKnownAs"],
+            "verificationMethod": [
+                {
+                    "id": f"{self.did}#atproto",
+                    "type": "Multikey",
+                    "controller": self.did,
+                    "publicKeyMultibase": signing_key.multikey(),
+                }
+            ],
+            "service": [
+                {
+                    "id": "#atproto_pds",
+                    "type": pds["type"],
+                    "serviceEndpoint": pds["endpoint"],
+                }
+            ],
+        }
+
+    def audit_log(self) -> list[dict[str, Any]]:
+        """Returns what the directory answers under `/log/audit`."""
+        return [
+            {
+                "did": self.did,
+                "operation": dict(operation.fields),
+                "cid": encode_cid(operation.cid),
+                "nullified": False,
+                "createdAt": operation.created_at,
+            }
+            for operation in self.operations
+        ]
+
+
+def create_identity(
+    signing_key: VerifyingKey,
+    rotation_key: SigningKey,
+    *,
+    handle: Handle,
+    pds: str,
+    created_at: str,
+) -> PlcIdentity:
+    """Makes a DID by signing its genesis operation.
+
+    Args:
+        signing_key: what the account's commits are checked with.
+        rotation_key: of the host; signs this operation and later ones.
+        handle: the account's name.
+        pds: origin of its host.
+        created_at: the directory's clock, RFC 3339.
+    """
+    fields = {
+        "type": "plc_operation",
+        "rotationKeys": [rotation_key.verifying_key.did_key()],
+        "verificationMethods": {"atproto": signing_key.did_key()},
+        "alsoKnownAs": [f"at://{handle}"],
+        "services": {"atproto_pds": {"type": "AtprotoPersonalDataServer", "endpoint": pds}},
+        "prev": None,
+    }
+    signed = _signed(fields, rotation_key)
+    digest = hashlib.sha256(cbor.encode(signed)).digest()
+    name = base64.b32encode(digest).decode().lower()[:_DID_LENGTH]
+    return PlcIdentity(parse_did(f"did:plc:{name}"), (Operation(signed, created_at),))
+
+
+def _signed(fields: Mapping[str, Any], rotation_key: SigningKey) -> dict[str, Any]:
+    signature = rotation_key.sign(cbor.encode(fields))
+    return {**fields, "sig": base64.urlsafe_b64encode(signature).rstrip(b"=").decode()}
