@@ -6,18 +6,17 @@ plc.directory renders them. spec: L-01…L-06, L-11
 """
 
 import base64
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pipelines.atproto import cbor
-from pipelines.atproto.cid import cid_of, encode_cid
+from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.keys import Curve, VerifyingKey, parse_did_key
 from pipelines.atproto.signing import SigningKey
-from pipelines.atproto.syntax import Did, Handle, parse_did
-
-_DID_LENGTH: Final = 24  # characters of base32 after the method's name
+from pipelines.atproto.syntax import Did, Handle
+from pipelines.identity.documents import PDS_TYPE
+from pipelines.identity.operation import Form, parse_operation
 
 _SUITE_CONTEXT: Final[dict[Curve, str]] = {
     "k256": "https://w3id.org/security/suites/secp256k1-2019/v1",
@@ -26,21 +25,18 @@ _SUITE_CONTEXT: Final[dict[Curve, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class DirectoryEntry:
     """A signed PLC operation and when the directory got it.
 
     Attributes:
         fields: the operation as JSON has it, with its signature.
+        cid: its CID as text.
         created_at: the directory's clock, RFC 3339.
     """
 
     fields: Mapping[str, Any]
+    cid: str
     created_at: str
-
-    @property
-    def cid(self) -> bytes:
-        """Raw CID of the signed operation."""
-        return cid_of(cbor.encode(self.fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +45,11 @@ class PlcIdentity:
 
     Attributes:
         did: the DID.
-        operations: all of them, oldest first; none is ever nullified.
+        entries: its operations, oldest first; none is ever nullified.
     """
 
     did: Did
-    operations: tuple[Operation, ...]
+    entries: tuple[DirectoryEntry, ...]
 
     def with_handle(
         self, handle: Handle, rotation_key: SigningKey, created_at: str
@@ -71,15 +67,16 @@ class PlcIdentity:
     def _updated(
         self, changes: Mapping[str, Any], rotation_key: SigningKey, created_at: str
     ) -> "PlcIdentity":
-        last = self.operations[-1]
-        fields = {**last.fields, **changes, "prev": encode_cid(last.cid)}
+        last = self.entries[-1]
+        fields = {**last.fields, **changes, "prev": last.cid}
         del fields["sig"]
-        operation = Operation(_signed(fields, rotation_key), created_at)
-        return PlcIdentity(self.did, (*self.operations, operation))
+        signed = _signed(fields, rotation_key)
+        cid = encode_cid(parse_operation(signed).cid)
+        return PlcIdentity(self.did, (*self.entries, DirectoryEntry(signed, cid, created_at)))
 
     def document(self) -> dict[str, Any]:
         """Returns the DID document that follows from the last operation."""
-        fields = self.operations[-1].fields
+        fields = self.entries[-1].fields
         signing_key = parse_did_key(fields["verificationMethods"]["atproto"])
         pds = fields["services"]["atproto_pds"]
         return {
@@ -112,12 +109,12 @@ class PlcIdentity:
         return [
             {
                 "did": self.did,
-                "operation": dict(operation.fields),
-                "cid": encode_cid(operation.cid),
+                "operation": dict(entry.fields),
+                "cid": entry.cid,
                 "nullified": False,
-                "createdAt": operation.created_at,
+                "createdAt": entry.created_at,
             }
-            for operation in self.operations
+            for entry in self.entries
         ]
 
 
@@ -139,17 +136,17 @@ def create_identity(
         created_at: the directory's clock, RFC 3339.
     """
     fields = {
-        "type": "plc_operation",
+        "type": Form.OPERATION,
         "rotationKeys": [rotation_key.verifying_key.did_key()],
         "verificationMethods": {"atproto": signing_key.did_key()},
         "alsoKnownAs": [f"at://{handle}"],
-        "services": {"atproto_pds": {"type": "AtprotoPersonalDataServer", "endpoint": pds}},
+        "services": {"atproto_pds": {"type": PDS_TYPE, "endpoint": pds}},
         "prev": None,
     }
     signed = _signed(fields, rotation_key)
-    digest = hashlib.sha256(cbor.encode(signed)).digest()
-    name = base64.b32encode(digest).decode().lower()[:_DID_LENGTH]
-    return PlcIdentity(parse_did(f"did:plc:{name}"), (Operation(signed, created_at),))
+    operation = parse_operation(signed)
+    entry = DirectoryEntry(signed, encode_cid(operation.cid), created_at)
+    return PlcIdentity(operation.did(), (entry,))
 
 
 def _signed(fields: Mapping[str, Any], rotation_key: SigningKey) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pipelines.atproto.car import read_car
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.commit import parse_commit
 from pipelines.identity.documents import parse_document
-from pipelines.identity.plc import parse_audit_log
+from pipelines.identity.plc import verify_audit_log
 from pipelines.relay import subscribe_url
 from pipelines.sim.events import Status
 from pipelines.sim.generated import GeneratedNetwork
@@ -91,7 +91,7 @@ async def check_host(
     identity = parse_document(did, document)
     assert (code, identity.handle) == (200, account.state.handle)
     code, log = await get(session, f"{sim.addresses.plc}/{did}/log/audit")
-    assert parse_audit_log(did, log)[-1].signing_key == identity.signing_key
+    assert verify_audit_log(did, log)[-1].signing_key == identity.signing_key
     if head is not None:
         identity.require_key().verify(head.commit.unsigned, head.commit.signature)
 

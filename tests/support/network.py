@@ -5,7 +5,7 @@ import itertools
 from pipelines.atproto.keys import VerifyingKey
 from pipelines.atproto.syntax import Did
 from pipelines.identity.documents import parse_document
-from pipelines.identity.plc import key_at, parse_audit_log
+from pipelines.identity.plc import key_at, verify_audit_log
 from pipelines.sim.events import Event
 from pipelines.sim.generator import Generator
 from pipelines.sim.identities import PlcIdentity
@@ -44,4 +44,4 @@ class DirectoryKeys:
         raise AssertionError(f"the current key of {did} is right")
 
     def key_at(self, did: Did, time_us: int) -> VerifyingKey | None:
-        return key_at(parse_audit_log(did, self.identities[did].audit_log()), time_us)
+        return key_at(verify_audit_log(did, self.identities[did].audit_log()), time_us)
