@@ -3,10 +3,11 @@
 import click
 
 from pipelines.cli.options import kafka_options
+from pipelines.cli.resolving import resolver_options
 from pipelines.config import KafkaConfig
 from pipelines.explode import service
 from pipelines.identity.keyring import KeyRing
-from pipelines.identity.resolver import DEFAULT_PLC_URL, Resolver
+from pipelines.identity.resolver import Resolver
 from pipelines.process import stop_event
 
 
@@ -18,16 +19,9 @@ from pipelines.process import stop_event
     metavar="NAME",
     help="Stable name of this worker; each worker of a deployment has its own.",
 )
-@click.option(
-    "--plc-url", default=DEFAULT_PLC_URL, show_default=True, help="The directory of did:plc."
-)
-@click.option(
-    "--did-web-url",
-    default=None,
-    help="Development: ask this URL for every did:web document instead of the host itself.",
-)
+@resolver_options
 @kafka_options
-def command(slot: str, plc_url: str, did_web_url: str | None, kafka: KafkaConfig) -> None:
+def command(slot: str, resolver: Resolver, kafka: KafkaConfig) -> None:
     """Prove frames: atproto.frames → events, records, quarantine.
 
     Start as many as there are partitions, each with its own --slot; they share the work and take
@@ -37,7 +31,7 @@ def command(slot: str, plc_url: str, did_web_url: str | None, kafka: KafkaConfig
     Ctrl-C finishes the batch in hand and leaves the group.
     """
     with stop_event() as stop:
-        keys = KeyRing(Resolver(plc_url, did_web_base=did_web_url))
+        keys = KeyRing(resolver)
         try:
             service.run(kafka, keys, slot=slot, should_stop=stop.is_set)
         finally:

@@ -3,27 +3,24 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
 import pytest
 from aiohttp import web
 from support import plc
+from support.web import DEADLINE_S, Handler, Server, answer, with_server
 
 from pipelines.atproto.errors import IdentityError, Reason
 from pipelines.atproto.keys import parse_did_key, parse_multikey
 from pipelines.atproto.syntax import Did
 from pipelines.errors import ConfigError, IdentityUnavailableError
-from pipelines.identity import keyring, resolver
+from pipelines.identity import fetching, keyring, resolver
 
 _KEY = "zQ3shqwJEJyMBsBXCWyCBpUBMqxcon9oHB7mCvx4sSpMdLJwc"
 _FIRST_OPERATION = plc.with_key(f"did:key:{_KEY}")
 _PLC = plc.did_of(_FIRST_OPERATION)
-# Bounds a test that would otherwise hang; nothing is measured by it.
-_DEADLINE_S = 20.0
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def _document(did: str) -> dict[str, object]:
@@ -34,64 +31,6 @@ def _document(did: str) -> dict[str, object]:
         "publicKeyMultibase": _KEY,
     }
     return {"id": did, "verificationMethod": [method]}
-
-
-class Server:
-    """An HTTP server on loopback that answers everything with one handler, and counts."""
-
-    def __init__(self, handler: Handler) -> None:
-        self._handler = handler
-        self.url = ""
-        self.port = 0
-        self.paths: list[str] = []
-        self.connections: set[object] = set()
-        self.running = 0
-        self.most_running = 0
-        self._arrival = asyncio.Condition()
-
-    async def has_received(self, count: int) -> None:
-        """Waits until that many requests have arrived."""
-        async with self._arrival:
-            await self._arrival.wait_for(lambda: len(self.paths) >= count)
-
-    @asynccontextmanager
-    async def serve(self) -> AsyncIterator[None]:
-        application = web.Application()
-        application.router.add_route("*", "/{path:.*}", self._handle)
-        runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            self.port = runner.addresses[0][1]
-            self.url = f"http://127.0.0.1:{self.port}"
-            yield
-        finally:
-            await runner.cleanup()
-
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
-        self.paths.append(request.raw_path)
-        self.connections.add(request.transport)
-        async with self._arrival:
-            self._arrival.notify_all()
-        self.running += 1
-        self.most_running = max(self.most_running, self.running)
-        try:
-            return await self._handler(request)
-        finally:
-            self.running -= 1
-
-
-def _with_server(
-    handler: Handler,
-    story: Callable[[Server], Awaitable[None]],
-) -> None:
-    async def play() -> None:
-        server = Server(handler)
-        async with asyncio.timeout(_DEADLINE_S), server.serve():
-            await story(server)
-
-    asyncio.run(play())
 
 
 @asynccontextmanager
@@ -113,15 +52,6 @@ async def _error(
         await lookup
     assert isinstance(refusal.value, IdentityError | IdentityUnavailableError)
     return refusal.value
-
-
-def _answer(status: int, body: bytes | str = b"", **headers: str) -> Handler:
-    async def handler(_request: web.Request) -> web.StreamResponse:
-        raw = body.encode() if isinstance(body, str) else body
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return web.Response(status=status, body=raw, headers=named)
-
-    return handler
 
 
 async def _serve_identities(request: web.Request) -> web.StreamResponse:
@@ -155,7 +85,7 @@ def test_each_method_is_asked_at_its_place() -> None:
             f"/plc/{_PLC}/log/audit",
         ]
 
-    _with_server(_serve_identities, story)
+    with_server(_serve_identities, story)
 
 
 def test_in_development_localhost_is_asked_itself() -> None:
@@ -166,7 +96,7 @@ def test_in_development_localhost_is_asked_itself() -> None:
 
     async def story(server: Server) -> None:
         did = Did(f"did:web:localhost%3A{server.port}")
-        open_to_it = resolver.Resolver(server.url, allow_localhost=True)
+        open_to_it = resolver.Resolver(server.url, allow_loopback=True)
         closed_to_it = resolver.Resolver(server.url)
         try:
             assert (await open_to_it.resolve(did)).did == did
@@ -178,7 +108,7 @@ def test_in_development_localhost_is_asked_itself() -> None:
         assert error.reason is Reason.IDENTITY_UNSUPPORTED_METHOD
         assert server.paths == ["/.well-known/did.json"]
 
-    _with_server(handler, story)
+    with_server(handler, story)
 
 
 @pytest.mark.parametrize(
@@ -195,11 +125,11 @@ def test_in_development_localhost_is_asked_itself() -> None:
         ("did:web:localhost%3a2590", "unsupported_method"),
         ("did:web:localhost%3A2590%3A1", "unsupported_method"),
         ("did:web:..", "unsupported_method"),
-        ("did:plc:abc", "not_found"),
-        ("did:plc:EWVI7NXZYOUN6ZHXRHS64OIZ", "not_found"),
-        ("did:plc:ewvi7nxzyoun6zhxrhs64oi1", "not_found"),
-        ("did:plc:%2E%2E", "not_found"),
-        ("did:plc:..", "not_found"),
+        ("did:plc:abc", "unsupported_method"),
+        ("did:plc:EWVI7NXZYOUN6ZHXRHS64OIZ", "unsupported_method"),
+        ("did:plc:ewvi7nxzyoun6zhxrhs64oi1", "unsupported_method"),
+        ("did:plc:%2E%2E", "unsupported_method"),
+        ("did:plc:..", "unsupported_method"),
     ],
 )
 def test_forms_that_the_network_does_not_use_are_not_asked_for(did: str, reason: str) -> None:
@@ -214,7 +144,7 @@ def test_forms_that_the_network_does_not_use_are_not_asked_for(did: str, reason:
             assert await resolve.audit_log(Did(did)) is None
         assert server.paths == []
 
-    _with_server(_serve_identities, story)
+    with_server(_serve_identities, story)
 
 
 def test_a_public_host_is_asked_over_https() -> None:
@@ -251,55 +181,43 @@ def test_a_did_that_is_unknown_or_given_up_has_no_identity(status: int, did: str
             assert error.reason is Reason.IDENTITY_NOT_FOUND
             assert await resolve.audit_log(Did(did)) is None
 
-    _with_server(_answer(status, '{"message": "DID not registered"}'), story)
+    with_server(answer(status, '{"message": "DID not registered"}'), story)
 
 
 @pytest.mark.parametrize(
     ("handler", "retry_after_s"),
     [
-        (_answer(429, Retry_After="17"), 17.0),
-        (_answer(429), None),
-        (_answer(503, Retry_After="soon"), None),
-        (_answer(503, Retry_After="-5"), None),
-        (_answer(500), None),
-        (_answer(403), None),
-        (_answer(204), None),
-        (_answer(302, Location="/elsewhere"), None),
-        (_answer(200, "<!doctype html>"), None),
-        (_answer(200, '{"id": NaN}'), None),
-        (_answer(200, b"\xff"), None),
-        (_answer(200, "[" * 100_000), None),
-        (_answer(200, b"\x1f\x8b\x08", Content_Encoding="gzip"), None),
+        (answer(429, Retry_After="17"), 17.0),
+        (answer(503, Retry_After="Sun, 06 Nov 1994 08:49:37 GMT"), 0.0),
+        (answer(429), None),
+        (answer(503, Retry_After="soon"), None),
+        (answer(503, Retry_After="-5"), None),
+        (answer(500), None),
+        (answer(403), None),
+        (answer(204), None),
+        (answer(302, Location="/elsewhere"), None),
+        (answer(200, "<!doctype html>"), None),
+        (answer(200, '{"id": NaN}'), None),
+        (answer(200, b"\xff"), None),
+        (answer(200, "[" * 100_000), None),
+        (answer(200, b"\x1f\x8b\x08", Content_Encoding="gzip"), None),
     ],
 )
 def test_a_directory_that_cannot_say_now_is_asked_again_later(
-    handler: Handler, retry_after_s: float | None
+    handler: Handler, retry_after_s: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Spec: E-18."""
+    monkeypatch.setattr(fetching, "RETRY_DELAY_S", 0.01)
 
     async def story(server: Server) -> None:
-        async with _resolver(server) as resolve:
-            for lookup in (resolve.resolve(_PLC), resolve.audit_log(_PLC)):
-                error = await _error(lookup)
-                assert isinstance(error, IdentityUnavailableError)
-                assert error.retry_after_s == retry_after_s
-                assert f"{server.url}/plc/{_PLC}" in str(error)
-        assert len(server.paths) == 2
+        for is_log in (False, True):
+            async with _resolver(server) as resolve:
+                error = await _error(resolve.audit_log(_PLC) if is_log else resolve.resolve(_PLC))
+            assert isinstance(error, IdentityUnavailableError)
+            assert error.retry_after_s == retry_after_s
+            assert f"{server.url}/plc/{_PLC}" in str(error)
 
-    _with_server(handler, story)
-
-
-def test_a_did_web_host_that_redirects_has_no_document() -> None:
-    """Spec: M-20: nothing an outsider names is followed."""
-
-    async def story(server: Server) -> None:
-        async with _resolver(server) as resolve:
-            error = await _error(resolve.resolve(Did("did:web:example.com")))
-        assert isinstance(error, IdentityError)
-        assert error.reason is Reason.IDENTITY_NOT_FOUND
-        assert len(server.paths) == 1
-
-    _with_server(_answer(301, Location="/elsewhere"), story)
+    with_server(handler, story)
 
 
 def test_a_document_of_another_did_is_refused() -> None:
@@ -315,7 +233,7 @@ def test_a_document_of_another_did_is_refused() -> None:
             assert isinstance(error, IdentityError)
             assert error.reason is Reason.IDENTITY_LOG
 
-    _with_server(_answer(200, other), story)
+    with_server(answer(200, other), story)
 
 
 def test_an_endless_body_is_cut_off_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,7 +258,7 @@ def test_an_endless_body_is_cut_off_by_size(monkeypatch: pytest.MonkeyPatch) -> 
                 assert error.reason is reason
                 assert "larger than 10000 bytes" in error.detail
 
-    _with_server(handler, story)
+    with_server(handler, story)
 
 
 def test_a_host_that_answers_in_a_trickle_is_cut_off_by_time() -> None:
@@ -359,7 +277,7 @@ def test_a_host_that_answers_in_a_trickle_is_cut_off_by_time() -> None:
         assert isinstance(error, IdentityUnavailableError)
         assert "0.2 s" in str(error)
 
-    _with_server(handler, story)
+    with_server(handler, story)
 
 
 def test_a_host_that_is_away_is_named() -> None:
@@ -375,7 +293,7 @@ def test_a_host_that_is_away_is_named() -> None:
         assert isinstance(error, IdentityUnavailableError)
         assert url in str(error)
 
-    _with_server(_serve_identities, story)
+    with_server(_serve_identities, story)
 
 
 def test_callers_that_ask_for_the_same_share_a_request() -> None:
@@ -387,7 +305,7 @@ def test_callers_that_ask_for_the_same_share_a_request() -> None:
             return await _serve_identities(request)
 
         server = Server(handler)
-        async with asyncio.timeout(_DEADLINE_S), server.serve(), _resolver(server) as resolve:
+        async with asyncio.timeout(DEADLINE_S), server.serve(), _resolver(server) as resolve:
             callers = [asyncio.create_task(resolve.resolve(_PLC)) for _ in range(5)]
             await server.has_received(1)
             # One that gives up takes the answer from nobody else.
@@ -416,7 +334,7 @@ def test_a_request_that_nobody_waits_for_is_given_up() -> None:
             return web.Response()
 
         server = Server(handler)
-        async with asyncio.timeout(_DEADLINE_S), server.serve(), _resolver(server) as resolve:
+        async with asyncio.timeout(DEADLINE_S), server.serve(), _resolver(server) as resolve:
             caller = asyncio.create_task(resolve.resolve(_PLC))
             await server.has_received(1)
             caller.cancel()
@@ -426,27 +344,10 @@ def test_a_request_that_nobody_waits_for_is_given_up() -> None:
     asyncio.run(play())
 
 
-def test_requests_at_once_are_bounded_and_connections_are_kept(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Spec: E-17."""
-    monkeypatch.setattr(resolver, "MAX_PLC_REQUESTS", 3)
-    dids = [Did(f"did:plc:{letter * 24}") for letter in "abcdefghijklmnop"]
-
-    async def story(server: Server) -> None:
-        async with _resolver(server) as resolve:
-            identities = await asyncio.gather(*(resolve.resolve(did) for did in dids))
-        assert [identity.did for identity in identities] == dids
-        assert server.most_running <= 3
-        assert len(server.connections) <= 3
-
-    _with_server(_serve_identities, story)
-
-
 def test_slow_did_web_hosts_do_not_keep_the_directory_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resolver, "MAX_WEB_REQUESTS", 2)
+    monkeypatch.setattr(resolver, "WEB_CONCURRENT_COUNT", 2)
 
     async def handler(request: web.Request) -> web.StreamResponse:
         if request.raw_path.startswith("/web/"):
@@ -454,7 +355,7 @@ def test_slow_did_web_hosts_do_not_keep_the_directory_waiting(
         return await _serve_identities(request)
 
     async def story(server: Server) -> None:
-        async with _resolver(server, timeout_s=_DEADLINE_S) as resolve:
+        async with _resolver(server, timeout_s=DEADLINE_S) as resolve:
             slow = [
                 asyncio.create_task(resolve.resolve(Did(f"did:web:host{number}.example.com")))
                 for number in range(5)
@@ -465,8 +366,58 @@ def test_slow_did_web_hosts_do_not_keep_the_directory_waiting(
             for task in slow:
                 task.cancel()
             await asyncio.wait(slow)
+        assert [path.startswith("/web/") for path in server.paths] == [True, True, False]
 
-    _with_server(handler, story)
+    with_server(handler, story)
+
+
+def test_a_forced_look_up_goes_past_caches_and_shares_no_earlier_request() -> None:
+    """Spec: E-14."""
+    wishes = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        wishes.append(request.headers.get("Cache-Control"))
+        await server_side.wait()
+        return await _serve_identities(request)
+
+    async def story(server: Server) -> None:
+        async with _resolver(server) as resolve:
+            callers = [
+                asyncio.create_task(resolve.resolve(_PLC, past_caches=is_forced))
+                for is_forced in (False, True, True)
+            ]
+            await server.has_received(2)
+            server_side.set()
+            await asyncio.gather(*callers)
+            assert await resolve.audit_log(_PLC) is not None
+        assert sorted(wishes, key=str) == [None, "no-cache", "no-cache"]
+
+    server_side = asyncio.Event()
+    with_server(handler, story)
+
+
+def test_a_did_web_host_is_asked_only_if_it_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spec: M-20: a name that leads to this machine gives no identity, and nobody is asked."""
+
+    def look_up(host: str, _port: int) -> dict[str, int]:
+        looked_up.append(host)
+        return {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6, "10.1.2.3": socket.AF_INET}
+
+    looked_up: list[str] = []
+    monkeypatch.setattr(fetching, "_lookup", look_up)
+
+    async def story(server: Server) -> None:
+        resolve = resolver.Resolver(server.url)
+        try:
+            error = await _error(resolve.resolve(Did("did:web:sly.example.com")))
+        finally:
+            await resolve.close()
+        assert isinstance(error, IdentityError)
+        assert error.reason is Reason.IDENTITY_DOCUMENT
+        assert "sly.example.com has no address on the public network" in error.detail
+        assert looked_up == ["sly.example.com"]
+
+    with_server(_serve_identities, story)
 
 
 @pytest.mark.parametrize(
@@ -480,7 +431,7 @@ def test_a_base_url_that_is_none_is_refused_with_its_remedy(url: str) -> None:
         resolver.Resolver(did_web_base=url)
 
 
-def test_a_key_ring_works_through_real_http() -> None:
+def test_a_key_ring_works_through_real_http(monkeypatch: pytest.MonkeyPatch) -> None:
     """The synchronous side: several calls, one event loop, connections kept between them."""
     broken = Did("did:plc:bbbbbbbbbbbbbbbbbbbbbbbb")
 
@@ -488,6 +439,8 @@ def test_a_key_ring_works_through_real_http() -> None:
         if broken in request.raw_path:
             return web.Response(status=500)
         return await _serve_identities(request)
+
+    monkeypatch.setattr(fetching, "ATTEMPTS_COUNT", 1)
 
     async def story(server: Server) -> None:
         def use() -> None:
@@ -508,4 +461,4 @@ def test_a_key_ring_works_through_real_http() -> None:
         )
         assert len(server.connections) <= 2
 
-    _with_server(handler, story)
+    with_server(handler, story)

@@ -1,0 +1,364 @@
+"""Small documents over HTTP from hosts that may be slow, overloaded, away or hostile.
+
+    get → turn (rate, pause) → slot (requests at once) → request → redirects → body
+
+Bounded are: the requests at once and a second of each host, the requests at once to all together;
+the time of a request from its first byte sent to its last byte read; the bytes of a body; the
+redirects. A host that asks for a pause, or does not answer several times in a row, is left
+alone for a while (`pipelines.identity.pace`): look-ups then fail at once instead of waiting.
+
+Connections are kept. Redirects are followed for hosts that an outsider names, each one checked
+like the first address (`pipelines.identity.addresses`), never from https to http.
+
+Not checked: what is in the body.
+"""
+
+import asyncio
+import random
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from pipelines.errors import IdentityUnavailableError
+from pipelines.identity.addresses import ForbiddenTargetError, check_addresses, check_url
+from pipelines.identity.pace import Pace, PaceLimits, parse_retry_after
+
+# From first byte sent to last byte read: cuts off a host that answers in a trickle. The directory
+# answers in well under a second.
+REQUEST_TIMEOUT_S: Final = 10.0
+CONNECT_TIMEOUT_S: Final = 5.0
+# How often a request is sent in all when a host does not answer, and what lies in between, doubled
+# each time and shortened by chance. Longer outages are a matter of whoever wants the document.
+ATTEMPTS_COUNT: Final = 3
+RETRY_DELAY_S: Final = 0.5
+# The longest that a request waits for its turn before it is sent.
+MAX_TURN_S: Final = 30.0
+# A pause of the host that is longer makes a request fail at once.
+MAX_HOLD_S: Final = 2.0
+MAX_REDIRECTS: Final = 3
+# Hosts whose pace is remembered; the one not asked for longest is forgotten first.
+MAX_HOSTS: Final = 2_000
+# Names of outsiders are looked up in threads of their own: a name server that does not answer
+# holds up none but them.
+LOOKUP_THREADS: Final = 16
+
+_USER_AGENT: Final = "standpipe"
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_ABSENT: Final = frozenset({404, 410})
+_OVERLOADED: Final = frozenset({429, 503})
+
+# Name and port → family by address; called in a thread.
+Lookup = Callable[[str, int], Mapping[str, int]]
+
+
+class AbsentError(Exception):
+    """The host says that there is no such document."""
+
+
+class UnusableError(Exception):
+    """What is there cannot be the document, and asking again soon changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """Bounds of a fetcher.
+
+    Attributes:
+        host: on one host.
+        concurrent_count: requests at once to all hosts together.
+        timeout_s: of one request, from its first byte sent to its last byte read.
+    """
+
+    host: PaceLimits
+    concurrent_count: int
+    timeout_s: float = REQUEST_TIMEOUT_S
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Keeps requests away from hosts that no outsider may send us to.
+
+    Attributes:
+        allow_loopback: for development: whether this machine's own addresses may be asked.
+        lookup: finds the addresses of a name; None for the system's resolver.
+    """
+
+    allow_loopback: bool = False
+    lookup: Lookup | None = None
+
+
+@dataclass(slots=True)
+class _Host:
+    """What is kept of one host."""
+
+    pace: Pace
+    slots: asyncio.Semaphore
+
+
+@dataclass(slots=True)
+class FetchCounts:
+    """What was asked since the start, for whoever watches.
+
+    Attributes:
+        requests_count: requests sent, each redirect and each repetition counted.
+        failures_count: those without a usable answer.
+        overloaded_count: those that were answered with a wish for a pause.
+        held_count: look-ups that failed at once because the host is left alone.
+    """
+
+    requests_count: int = 0
+    failures_count: int = 0
+    overloaded_count: int = 0
+    held_count: int = 0
+
+
+class _NoAnswerError(Exception):
+    """A host did not answer, or said that something is wrong with it: worth another attempt."""
+
+
+class Fetcher:
+    """Gets documents. Belongs to the event loop in which it is first used; `close` ends it.
+
+    Attributes:
+        counts: what was asked.
+    """
+
+    def __init__(self, limits: FetchLimits, guard: Guard | None = None) -> None:
+        """Takes the settings; nothing is connected yet.
+
+        Args:
+            limits: bounds.
+            guard: for hosts that outsiders name. None for a host that the operator named: any
+                address and port is right then, and no redirect is followed.
+        """
+        self.counts = FetchCounts()
+        self._limits = limits
+        self._guard = guard
+        self._session: aiohttp.ClientSession | None = None
+        self._slots = asyncio.Semaphore(limits.concurrent_count)
+        self._hosts: OrderedDict[str, _Host] = OrderedDict()
+
+    async def get(self, url: str, limit_bytes: int, *, past_caches: bool = False) -> bytes:
+        """Gets a document.
+
+        Args:
+            url: where it is.
+            limit_bytes: its largest size.
+            past_caches: ask caches on the way to ask the host itself.
+
+        Raises:
+            AbsentError: there is none (status 404 or 410).
+            UnusableError: it is too large, or the way to it leads where it must not.
+            IdentityUnavailableError: nobody could say now.
+        """
+        headers = {"Cache-Control": "no-cache"} if past_caches else {}
+        delay_s = RETRY_DELAY_S
+        for attempts_left in reversed(range(ATTEMPTS_COUNT)):
+            try:
+                return await self._follow(URL(url, encoded=True), limit_bytes, headers)
+            except _NoAnswerError as error:
+                if not attempts_left:
+                    raise IdentityUnavailableError(f"cannot fetch {url}: {error}") from error
+            except ForbiddenTargetError as error:
+                raise UnusableError(f"{url} leads astray: {error}") from error
+            await asyncio.sleep(delay_s * (1 - _chance() / 2))
+            delay_s *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+    async def close(self) -> None:
+        """Closes the connections. Requests that are under way fail as unavailable."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _follow(self, url: URL, limit_bytes: int, headers: Mapping[str, str]) -> bytes:
+        """Gets a document from where it is, or from where that leads."""
+        for _ in range(1 + MAX_REDIRECTS):
+            if self._guard is not None:
+                check_url(url, allow_loopback=self._guard.allow_loopback)
+            found = await self._request(url, limit_bytes, headers)
+            if isinstance(found, bytes):
+                return found
+            if url.scheme == "https" and found.scheme != "https":
+                raise ForbiddenTargetError(f"{found} is not encrypted, and {url} was")
+            url = found
+        raise ForbiddenTargetError(f"more than {MAX_REDIRECTS} redirects")
+
+    async def _request(
+        self, url: URL, limit_bytes: int, headers: Mapping[str, str]
+    ) -> bytes | URL:
+        """Sends one request; returns the body, or the address that it was redirected to."""
+        pace = self._host(url).pace
+        async with self._turn(url):
+            sent_s = time.monotonic()
+            self.counts.requests_count += 1
+            try:
+                async with self._open_session().get(
+                    url, headers=headers, allow_redirects=False
+                ) as response:
+                    return await self._take(url, response, limit_bytes, sent_s)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                pace.failed(sent_s, time.monotonic(), _chance())
+                self.counts.failures_count += 1
+                cause = str(error) or f"no answer within {self._limits.timeout_s:g} s"
+                raise _NoAnswerError(cause) from error
+
+    async def _take(
+        self, url: URL, response: aiohttp.ClientResponse, limit_bytes: int, sent_s: float
+    ) -> bytes | URL:
+        """Takes an answer in, and notes in the host's pace what it means."""
+        pace = self._host(url).pace
+        status = response.status
+        if status in _OVERLOADED:
+            retry_after_s = parse_retry_after(response.headers.get("Retry-After"), time.time())
+            pace.overloaded(sent_s, time.monotonic(), retry_after_s, _chance())
+            self.counts.overloaded_count += 1
+            raise IdentityUnavailableError(
+                f"{url} answered with status {status}", retry_after_s=retry_after_s
+            )
+        if status >= 500:
+            pace.failed(sent_s, time.monotonic(), _chance())
+            self.counts.failures_count += 1
+            raise _NoAnswerError(f"{url} answered with status {status}")
+        body = await _read(response, limit_bytes) if status == 200 else b""
+        pace.answered(sent_s)
+        if status == 200:
+            if body is None:
+                raise UnusableError(f"{url} is larger than {limit_bytes} bytes")
+            return body
+        if status in _ABSENT:
+            raise AbsentError(f"{url} does not exist (status {status})")
+        if status in _REDIRECTS and self._guard is not None:
+            return _location(url, response)
+        raise IdentityUnavailableError(f"{url} answered with status {status}")
+
+    @asynccontextmanager
+    async def _turn(self, url: URL) -> AsyncIterator[None]:
+        """Waits until the host may be asked, and keeps a slot of it meanwhile.
+
+        Raises:
+            IdentityUnavailableError: that would take too long.
+        """
+        host = self._host(url)
+        self._check_hold(url, host.pace.held_s(time.monotonic()))
+        wait_s = host.pace.bucket.reserve(time.monotonic(), MAX_TURN_S)
+        if wait_s is None:
+            self.counts.held_count += 1
+            raise IdentityUnavailableError(
+                f"{url.host} has as many requests waiting as it may be asked in {MAX_TURN_S:g} s"
+            )
+        await asyncio.sleep(wait_s)
+        async with host.slots, self._slots:
+            while held_s := host.pace.admit(time.monotonic(), self._limits.timeout_s):
+                self._check_hold(url, held_s)
+                await asyncio.sleep(held_s)
+            yield
+
+    def _check_hold(self, url: URL, held_s: float) -> None:
+        if held_s > MAX_HOLD_S:
+            self.counts.held_count += 1
+            raise IdentityUnavailableError(
+                f"{url.host} is away or overloaded and left alone for {held_s:.0f} s",
+                retry_after_s=held_s,
+            )
+
+    def _host(self, url: URL) -> _Host:
+        name = f"{url.host}:{url.port}"
+        host = self._hosts.get(name)
+        if host is None:
+            limits = self._limits.host
+            host = _Host(Pace(limits), asyncio.Semaphore(limits.concurrent_count))
+            self._hosts[name] = host
+            if len(self._hosts) > MAX_HOSTS:
+                self._hosts.popitem(last=False)
+        self._hosts.move_to_end(name)
+        return host
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(
+                    total=self._limits.timeout_s, sock_connect=CONNECT_TIMEOUT_S
+                ),
+                connector=aiohttp.TCPConnector(
+                    limit=0,  # the slots are the bound
+                    resolver=None if self._guard is None else _CheckedNames(self._guard),
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # Nothing small is worth a decompressor that a hostile host can feed.
+                auto_decompress=False,
+                headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
+            )
+        return self._session
+
+
+class _CheckedNames(AbstractResolver):
+    """Gives aiohttp only those addresses of a name that may be connected to."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._threads = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="names")
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - both are wanted
+    ) -> list[ResolveResult]:
+        loop = asyncio.get_running_loop()
+        lookup = self._guard.lookup or _lookup
+        try:
+            families = await loop.run_in_executor(self._threads, lookup, host, port)
+        except UnicodeError:  # a label too long, or empty
+            raise ForbiddenTargetError(f"{host} is not a name of a host") from None
+        allowed = check_addresses(host, families, allow_loopback=self._guard.allow_loopback)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=families[address],
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in allowed
+        ]
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _lookup(host: str, port: int) -> Mapping[str, int]:
+    """Returns the addresses of a name with their families, by the system's resolver."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return {str(address[0]): family for family, _, _, _, address in found}
+
+
+async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes | None:
+    """Reads a body; None if it is longer than the limit."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > limit_bytes:
+            return None
+    return bytes(body)
+
+
+def _location(url: URL, response: aiohttp.ClientResponse) -> URL:
+    try:
+        return url.join(URL(response.headers["Location"]))
+    except (KeyError, ValueError) as error:
+        raise ForbiddenTargetError(f"{url} redirects to no address: {error}") from None
+
+
+def _chance() -> float:
+    return random.random()  # noqa: S311 - spreads requests, guards no secret
