@@ -17,10 +17,11 @@ from pipelines.atproto.cid import parse_cid
 from pipelines.atproto.syntax import Did
 from pipelines.compact.outputs import OutputTopics, record_address, record_headers
 from pipelines.compact.state import Sync, parse_repo
-from pipelines.compact.store import Changes, Meta, Record, Store, StoreError, remove_store
+from pipelines.compact.store import Changes, Meta, Record, Store
 from pipelines.config import KafkaConfig
 from pipelines.kafka.messages import InputMessage
 from pipelines.kafka.reading import read_between
+from pipelines.rocks import StoreError, remove_store
 
 # One write to the store, and how often the caller hears of us.
 BATCH_MESSAGES = 5_000

@@ -9,10 +9,9 @@ Everything that belongs together is written in one batch, together with the posi
 it reflects the topics. A crash so leaves a store that is a little behind, never one that is wrong:
 the rest is read from the topics at the next start. Bodies of records are not kept.
 
-Memory: `MEMTABLE_BYTES` and `BLOCK_CACHE_BYTES` of RocksDB for each partition.
+Memory: `MEMTABLE_BYTES` and `BLOCK_CACHE_BYTES` of `pipelines.rocks` for each partition.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,16 +19,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import orjson
-from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+from rocksdict import WriteBatch
 
 from pipelines.atproto.cid import CID_BYTES
 from pipelines.atproto.syntax import Did, Tid
 from pipelines.compact.state import Sync
+from pipelines.rocks import StoreError, open_rocks, put, scan
 
 # Raised when the layout changes: a store of another format is built anew.
 FORMAT = 1
-MEMTABLE_BYTES = 16 * 1024 * 1024
-BLOCK_CACHE_BYTES = 32 * 1024 * 1024
 
 _META_KEY = b"m"
 _REPO, _PURGING, _RECORD = b"r", b"g", b"p"
@@ -85,10 +83,6 @@ class Changes:
         return bool(self.repos or self.records or self.purging)
 
 
-class StoreError(Exception):
-    """A store on disk cannot be used; it has to be built anew."""
-
-
 class Store:
     """An open store.
 
@@ -105,12 +99,7 @@ class Store:
         Raises:
             StoreError: there is one that cannot be read.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = Rdict(str(folder), _options())
-            stored = self._db.get(_META_KEY)
-        except Exception as error:  # noqa: BLE001 - rocksdict raises nothing narrower
-            raise StoreError(f"{folder} cannot be opened: {error}") from None
+        self._db, stored = open_rocks(folder, _META_KEY)
         self.meta = None if stored is None else _parse_meta(stored)
 
     def close(self) -> None:
@@ -123,18 +112,18 @@ class Store:
 
     def repos(self) -> Iterator[bytes]:
         """Yields the value of every repository, in the order of the DIDs."""
-        for _, value in self._scan(_REPO):
+        for _, value in scan(self._db, _REPO):
             yield value
 
     def purging(self) -> Iterator[Did]:
         """Yields the repositories whose records are being purged."""
-        for key, _ in self._scan(_PURGING):
+        for key, _ in scan(self._db, _PURGING):
             yield Did(key[1:].decode())
 
     def records(self, did: Did) -> Iterator[tuple[str, Record]]:
         """Yields a repository's records as path and record, in the order of the paths' bytes."""
         prefix = _record_prefix(did)
-        for key, value in self._scan(prefix):
+        for key, value in scan(self._db, prefix):
             yield key[len(prefix) :].decode(), _parse_record(value)
 
     def record(self, did: Did, path: str) -> Record | None:
@@ -146,47 +135,15 @@ class Store:
         """Writes changes and the positions that they belong to, all or nothing."""
         batch = WriteBatch(raw_mode=True)
         for did, value in changes.repos.items():
-            _put(batch, _REPO + did.encode(), value)
+            put(batch, _REPO + did.encode(), value)
         for did, is_purging in changes.purging.items():
-            _put(batch, _PURGING + did.encode(), b"" if is_purging else None)
+            put(batch, _PURGING + did.encode(), b"" if is_purging else None)
         for (did, path), record in changes.records.items():
             value = None if record is None else record.cid + record.rev.encode()
-            _put(batch, _record_prefix(did) + path.encode(), value)
+            put(batch, _record_prefix(did) + path.encode(), value)
         batch.put(_META_KEY, _encode_meta(meta))
         self._db.write(batch)
         self.meta = meta
-
-    def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for key, value in self._db.items(from_key=prefix):
-            assert isinstance(key, bytes)  # raw mode
-            if not key.startswith(prefix):
-                return
-            yield key, value
-
-
-def remove_store(folder: Path) -> None:
-    """Removes what is left of a store, whatever state it is in."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _options() -> Options:
-    options = Options(raw_mode=True)
-    options.create_if_missing(True)
-    options.set_write_buffer_size(MEMTABLE_BYTES)
-    options.set_max_write_buffer_number(2)
-    options.set_keep_log_file_num(2)
-    blocks = BlockBasedOptions()
-    blocks.set_block_cache(Cache(BLOCK_CACHE_BYTES))
-    blocks.set_bloom_filter(10, block_based=False)
-    options.set_block_based_table_factory(blocks)
-    return options
-
-
-def _put(batch: WriteBatch, key: bytes, value: bytes | None) -> None:
-    if value is None:
-        batch.delete(key)
-    else:
-        batch.put(key, value)
 
 
 def _record_prefix(did: Did) -> bytes:

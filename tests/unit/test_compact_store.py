@@ -14,7 +14,8 @@ from pipelines.compact.events import CommitEvent, Event
 from pipelines.compact.held import HeldPartition
 from pipelines.compact.reducer import reduce_event
 from pipelines.compact.state import RepoState, Sync
-from pipelines.compact.store import Changes, Meta, Record, Store, StoreError, remove_store
+from pipelines.compact.store import Changes, Meta, Record, Store
+from pipelines.rocks import StoreError, remove_store
 
 OTHER_DID = Did(f"{DID}a")
 CIDS = [encode_cid(cid_of(b"%d" % n)) for n in range(5)]
