@@ -19,14 +19,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit
 )
 from support.events import account, commit, create, delete, encode_event
 from support.kafka import is_caught_up, read_committed, wait_until
-from support.latest import Latest, read_latest
+from support.latest import Latest, read_latest, read_stores
 from support.logs import Log, captured_logs
 
 from pipelines.atproto.cid import cid_of, encode_cid
 from pipelines.atproto.syntax import Did
 from pipelines.compact import service
 from pipelines.compact.events import Event, EventOp
-from pipelines.compact.store import Store
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError
 from pipelines.kafka.admin import apply, plan
@@ -144,15 +143,8 @@ def paths(latest: Latest) -> dict[str, dict[str, str]]:
 
 def stored(folder: Path) -> dict[str, dict[str, str]]:
     """Returns the records in the stores of a stopped process."""
-    found: dict[str, dict[str, str]] = {}
-    for partition in range(PARTITIONS):
-        store = Store(folder / str(partition))
-        for did in DIDS:
-            records = {path: encode_cid(record.cid) for path, record in store.records(did)}
-            if records:
-                found[did] = records
-        store.close()
-    return found
+    found = read_stores(folder, PARTITIONS)
+    return {did: store.paths for did, store in found.items() if store.paths}
 
 
 def lose(folder: Path) -> None:

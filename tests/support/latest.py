@@ -3,11 +3,15 @@
 import base64
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import cbrrr
 from support.kafka import read_committed
 
+from pipelines.atproto.cid import encode_cid
+from pipelines.compact.state import RepoState, parse_repo
+from pipelines.compact.store import Store
 from pipelines.config import KafkaConfig
 from pipelines.kafka.topics import registry
 
@@ -70,3 +74,23 @@ def block_of(value: dict[str, Any]) -> bytes:
     if value["record_error"] is not None:
         return base64.b64decode(value["record_cbor"], validate=True)
     return cbrrr.encode_dag_cbor(value["record"], atjson_mode=True)
+
+
+class Stored(NamedTuple):
+    """What a store of compact has of a repository: its state, and its records' CIDs by path."""
+
+    repo: RepoState
+    paths: dict[str, str]
+
+
+def read_stores(folder: Path, partitions: int) -> dict[str, Stored]:
+    """Returns what the stores of a stopped compact process hold, by DID."""
+    found: dict[str, Stored] = {}
+    for partition in range(partitions):
+        store = Store(folder / str(partition))
+        for value in store.repos():
+            repo = parse_repo(value)
+            paths = {path: encode_cid(record.cid) for path, record in store.records(repo.did)}
+            found[repo.did] = Stored(repo, paths)
+        store.close()
+    return found
