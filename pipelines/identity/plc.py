@@ -67,12 +67,14 @@ class LogEntry(NamedTuple):
 
     Attributes:
         operation: what is signed.
-        created_us: when the directory received it, microseconds since the epoch.
+        created_at: when the directory received it, as it wrote that.
+        created_us: the same in microseconds since the epoch.
         is_nullified: whether the directory says that a later one made it void; None where it does
             not say.
     """
 
     operation: Operation
+    created_at: str
     created_us: int
     is_nullified: bool | None
 
@@ -251,8 +253,9 @@ def parse_entry(did: Did, value: object) -> LogEntry:
     is_nullified = value.get("nullified")
     if is_nullified is not None and not isinstance(is_nullified, bool):
         raise PlcError(Reason.PLC_ENTRY, "nullified is neither true nor false")
+    created_at = str(value.get("createdAt"))
     try:
-        created_us = parse_datetime(value.get("createdAt"))
+        created_us = parse_datetime(created_at)
     except IdentifierError as error:
         raise PlcError(Reason.PLC_ENTRY, f"createdAt is {error.detail}") from None
     operation = parse_operation(value.get("operation"))
@@ -260,7 +263,7 @@ def parse_entry(did: Did, value: object) -> LogEntry:
         raise PlcError(
             Reason.PLC_CID_MISMATCH, "the directory's CID is not the hash of the operation"
         )
-    return LogEntry(operation, created_us, is_nullified)
+    return LogEntry(operation, created_at, created_us, is_nullified)
 
 
 def key_at(history: KeyHistory, time_us: int) -> VerifyingKey | None:

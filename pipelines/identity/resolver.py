@@ -32,6 +32,7 @@ from pipelines.identity.fetching import (
     Guard,
     UnusableError,
 )
+from pipelines.identity.names import is_public_name
 from pipelines.identity.pace import PaceLimits
 from pipelines.identity.plc import KeyHistory, verify_audit_log
 
@@ -48,21 +49,6 @@ DEFAULT_PLC_PER_S: Final = 100
 # hosts of a few accounts do not keep everybody else's look-ups waiting.
 WEB_HOST_LIMITS: Final = PaceLimits(concurrent_count=2, per_s=1, burst_count=5)
 WEB_CONCURRENT_COUNT: Final = 32
-
-# Names that only mean something on a machine or a network of one's own (spec: E-08, E-09).
-_RESERVED_TLDS: Final = frozenset(
-    {
-        "alt",
-        "arpa",
-        "example",
-        "internal",
-        "invalid",
-        "local",
-        "localhost",
-        "onion",
-        "test",
-    }
-)
 
 _match_base_url = re.compile(r"(https?://[a-zA-Z0-9.:\[\]-]+(?:/[^\s?#]*?)?)/?").fullmatch
 # The only form the directory makes: the start of a hash. What else follows is never sent to it.
@@ -157,24 +143,35 @@ class Resolver:
             did: the account.
 
         Returns:
-            Its history, or None where there is none: for did:web, and from a directory that
-            does not have one for this DID.
+            Its history, verified, or None where there is none: for did:web, and from a directory
+            that does not have one for this DID.
 
         Raises:
-            IdentityError: the log is malformed or too large (`IDENTITY_LOG`).
+            IdentityError: the log is not valid (`PlcError`) or too large (`IDENTITY_LOG`).
             IdentityUnavailableError: it cannot be known now.
+        """
+        log = await self.raw_audit_log(did)
+        return None if log is None else verify_audit_log(did, log)
+
+    async def raw_audit_log(self, did: Did) -> object | None:
+        """Fetches an audit log as it is served: as for `audit_log`, but not verified.
+
+        Args:
+            did: the account.
+
+        Returns:
+            The decoded JSON.
         """
         if not _match_plc(did):
             return None
         url = f"{self._plc_url}/{did}/log/audit"
         try:
             # Asked for when the current key does not fit: a change that has just been made counts.
-            log = await self._get(did, self._plc, url, MAX_AUDIT_LOG_BYTES, past_caches=True)
+            return await self._get(did, self._plc, url, MAX_AUDIT_LOG_BYTES, past_caches=True)
         except IdentityError as error:
             if error.reason is Reason.IDENTITY_NOT_FOUND:
                 return None
             raise IdentityError(Reason.IDENTITY_LOG, error.detail, did=did) from None
-        return verify_audit_log(did, log)
 
     async def close(self) -> None:
         """Closes the connections. Requests that are under way fail as unavailable."""
@@ -196,7 +193,7 @@ class Resolver:
             return f"{self._did_web_base}/{host}/.well-known/did.json"
         if is_localhost and self._allow_loopback:
             return f"http://{host}/.well-known/did.json"
-        if is_localhost or host.rpartition(".")[2].lower() in _RESERVED_TLDS:
+        if not is_public_name(host):
             raise _unsupported(did, "its host is not a name on the public network")
         return f"https://{host}/.well-known/did.json"
 

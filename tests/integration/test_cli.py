@@ -1,28 +1,14 @@
 """The command line as a user meets it: exit codes, and messages that name the remedy."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import free_port
+from support.cli import standpipe
 
 from pipelines.identity.offline import OfflineKeys
-
-
-def standpipe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from pipelines.cli import main; main()", *arguments]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, **environment},
-    )
 
 
 def json_lines(path: Path) -> list[Any]:
@@ -37,7 +23,8 @@ def test_alone_it_teaches() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["kafka", "topics", "bridge", "explode", "capture", "verify", "inspect", "sim"]
+    "command",
+    ["kafka", "topics", "bridge", "explode", "capture", "verify", "inspect", "identity", "sim"],
 )
 def test_every_command_has_help(command: str) -> None:
     result = standpipe(command, "--help")

@@ -1,0 +1,122 @@
+"""`standpipe identity check`: one account's log and document, verified."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import click
+import orjson
+
+from pipelines.atproto.errors import IdentifierError, IdentityError, PlcError, Reason
+from pipelines.atproto.syntax import Did, parse_did
+from pipelines.cli.identity_view import findings_as_json, findings_as_text
+from pipelines.cli.resolving import resolver_options
+from pipelines.errors import ConfigError
+from pipelines.identity.documents import Identity
+from pipelines.identity.findings import Findings
+from pipelines.identity.plc import judge_log
+from pipelines.identity.resolver import Resolver
+
+
+@click.command()
+@click.argument("target", metavar="DID|FILE")
+@click.option("--json", "is_json", is_flag=True, help="One JSON object on stdout.")
+@resolver_options
+def check(target: str, *, is_json: bool, resolver: Resolver) -> int:
+    """Verify a PLC log, operation by operation.
+
+    DID is looked up: its document and, for did:plc, its audit log, which have to agree. FILE is
+    an audit log as a directory serves it at /<did>/log/audit (- for standard input).
+
+    \b
+    standpipe identity check did:plc:ewvi7nxzyoun6zhxrhs64oiz
+    curl -s https://plc.directory/did:plc:…/log/audit | standpipe identity check -
+
+    Each operation is hashed, its signature checked with the keys that the one before it allows,
+    and which of them stand is worked out anew: a directory can leave operations out, but it
+    cannot make any up.
+
+    Exit code 0 if nothing is wrong, 1 if something is, 2 on wrong usage.
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
+    if target.startswith("did:"):
+        findings = look_up(_parse_did(target), resolver)
+    else:
+        findings = _read(target)
+    if is_json:
+        click.echo(json.dumps(findings_as_json(findings)))
+    else:
+        click.echo("\n".join(findings_as_text(findings)))
+    return 1 if findings.problems() else 0
+
+
+def look_up(did: Did, resolver: Resolver) -> Findings:
+    """Fetches an account's document and log, and judges them; closes the resolver.
+
+    Raises:
+        IdentityUnavailableError: one of them cannot be had now.
+    """
+
+    async def fetch() -> Findings:
+        try:
+            return await _fetch(did, resolver)
+        finally:
+            await resolver.close()
+
+    return asyncio.run(fetch())
+
+
+async def _fetch(did: Did, resolver: Resolver) -> Findings:
+    document: Identity | IdentityError
+    try:
+        document = await resolver.resolve(did, past_caches=True)
+    except IdentityError as error:
+        document = error
+    try:
+        log = await resolver.raw_audit_log(did)
+    except IdentityError as error:
+        return Findings(did, log_error=error, document=document)
+    if log is not None:
+        return _judge(did, log, document)
+    missing = None
+    if did.startswith("did:plc:") and isinstance(document, Identity):
+        missing = IdentityError(
+            Reason.IDENTITY_LOG, "the directory has a document of this DID, but no log", did=did
+        )
+    return Findings(did, log_error=missing, document=document)
+
+
+def _judge(did: Did, log: object, document: Identity | IdentityError | None) -> Findings:
+    try:
+        return Findings(did, judge_log(did, log), document=document)
+    except PlcError as error:
+        return Findings(did, log_error=error, document=document)
+
+
+def _read(name: str) -> Findings:
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read an audit log from {name}: {error.strerror}; a DID begins with did:"
+        ) from None
+    try:
+        log = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(
+            f"{name} is not JSON ({error}): an audit log is needed, as a directory serves it at "
+            "/<did>/log/audit"
+        ) from None
+    match log:
+        case [{"did": str(did)}, *_]:
+            return _judge(_parse_did(did), log, None)
+    raise ConfigError(f"{name} is not an audit log: a list of operations with their DID is needed")
+
+
+def _parse_did(text: str) -> Did:
+    try:
+        return parse_did(text)
+    except IdentifierError as error:
+        raise ConfigError(
+            f"{error.detail}; write it like did:plc:ewvi7nxzyoun6zhxrhs64oiz"
+        ) from None
