@@ -81,6 +81,7 @@ class Reason(StrEnum):
     IDENTITY_DOCUMENT = "identity.document"
     IDENTITY_NO_KEY = "identity.no_key"
     IDENTITY_LOG = "identity.log"
+    IDENTITY_HANDLE = "identity.handle"
     # PLC: operations of a did:plc, and their log.
     PLC_ENTRY = "plc.entry"
     PLC_OPERATION = "plc.operation"

@@ -3,27 +3,32 @@
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import orjson
 
 from pipelines.atproto.errors import IdentifierError, IdentityError, PlcError, Reason
-from pipelines.atproto.syntax import Did, parse_did
+from pipelines.atproto.syntax import Did, Handle, parse_did
 from pipelines.cli.identity_view import findings_as_json, findings_as_text
 from pipelines.cli.resolving import resolver_options
 from pipelines.errors import ConfigError
 from pipelines.identity.documents import Identity
 from pipelines.identity.findings import Findings
+from pipelines.identity.handles import HandleCheck, HandleResolver
 from pipelines.identity.plc import judge_log
 from pipelines.identity.resolver import Resolver
 
 
 @click.command()
 @click.argument("target", metavar="DID|FILE")
+@click.option(
+    "--handle", "checks_handle", is_flag=True, help="Look up whether the handle leads back, too."
+)
 @click.option("--json", "is_json", is_flag=True, help="One JSON object on stdout.")
 @resolver_options
-def check(target: str, *, is_json: bool, resolver: Resolver) -> int:
+def check(target: str, *, checks_handle: bool, is_json: bool, resolver: Resolver) -> int:
     """Verify a PLC log, operation by operation.
 
     DID is looked up: its document and, for did:plc, its audit log, which have to agree. FILE is
@@ -43,6 +48,8 @@ def check(target: str, *, is_json: bool, resolver: Resolver) -> int:
         findings = look_up(_parse_did(target), resolver)
     else:
         findings = _read(target)
+    if checks_handle:
+        findings = with_handle_check(findings)
     if is_json:
         click.echo(json.dumps(findings_as_json(findings)))
     else:
@@ -64,6 +71,22 @@ def look_up(did: Did, resolver: Resolver) -> Findings:
             await resolver.close()
 
     return asyncio.run(fetch())
+
+
+def with_handle_check(findings: Findings) -> Findings:
+    """Looks up whether the handle that an account claims leads back to it."""
+    handle = findings.claimed_handle
+    if handle is None:
+        return findings
+
+    async def look_it_up(claimed: Handle) -> HandleCheck:
+        handles = HandleResolver()
+        try:
+            return await handles.check(findings.did, claimed)
+        finally:
+            await handles.close()
+
+    return replace(findings, handle_check=asyncio.run(look_it_up(handle)))
 
 
 async def _fetch(did: Did, resolver: Resolver) -> Findings:

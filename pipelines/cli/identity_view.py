@@ -19,12 +19,14 @@ def findings_as_json(findings: Findings) -> dict[str, Any]:
     says by which) or `refused` (then `reason` and `detail` say why).
     """
     problems, standing, document = findings.problems(), findings.standing, findings.document
+    check = findings.handle_check
     return {
         "did": findings.did,
         "is_valid": not problems,
         "problems": problems,
         "current": None if standing is None else _content(standing),
         "document": _document(document),
+        "handle": None if check is None else {"handle": check.handle, "leads_to": check.did},
         "log": [_entry(position, entry) for position, entry in enumerate(findings.judged)],
     }
 
@@ -43,6 +45,9 @@ def findings_as_text(findings: Findings) -> Iterator[str]:
     if shown["current"] is not None:
         yield "current by the log"
         yield from _lines(shown["current"])
+    if shown["handle"] is not None:
+        yield "handle, looked up"
+        yield from _lines(shown["handle"])
     if shown["problems"]:
         yield "problems"
         yield from (f"  FAILED   {problem}" for problem in shown["problems"])

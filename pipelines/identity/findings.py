@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from pipelines.atproto.errors import IdentityError
 from pipelines.atproto.keys import VerifyingKey
-from pipelines.atproto.syntax import Did
+from pipelines.atproto.syntax import Did, Handle
 from pipelines.identity.documents import Identity
+from pipelines.identity.handles import HandleCheck
 from pipelines.identity.operation import Form, Operation
 from pipelines.identity.plc import Refused, Valid
 
@@ -26,12 +27,15 @@ class Findings:
         log_error: why the log as a whole cannot be read, or None.
         document: what its document says, or why there is nothing to be had; None if it was not
             asked for.
+        handle_check: whether its handle leads back to it; None if that was not asked for, or it
+            claims none.
     """
 
     did: Did
     judged: Sequence[Valid | Refused] = ()
     log_error: IdentityError | None = None
     document: Identity | IdentityError | None = None
+    handle_check: HandleCheck | None = None
 
     @property
     def standing(self) -> Operation | None:
@@ -41,11 +45,21 @@ class Findings:
                 return entry.logged.operation
         return None
 
+    @property
+    def claimed_handle(self) -> Handle | None:
+        """The handle that the account claims now, unproven."""
+        if isinstance(self.document, Identity):
+            return self.document.handle
+        return None if self.standing is None else self.standing.handle
+
     def problems(self) -> list[str]:
         """Returns a sentence for each thing that is wrong."""
         found = [*self._log_problems(), *self._document_problems()]
         if self.log_error is not None:
             found.insert(0, f"{self.log_error.reason}: {self.log_error.detail}")
+        check = self.handle_check
+        if check is not None and check.problem is not None:
+            found.append(f"the handle {check.handle} is not the account's: {check.problem}")
         return found
 
     def _log_problems(self) -> Iterator[str]:

@@ -119,6 +119,20 @@ class TestDid:
         assert shown["current"] == {"is_tombstone": True}
         assert shown["document"]["reason"] == "identity.not_found"
 
+    def test_a_handle_that_leads_nowhere_is_a_problem_where_that_is_asked(
+        self, network: CapturedNetwork, options: list[str]
+    ) -> None:
+        """Spec: E-06, E-08: the recording's names are all below .test."""
+        did = next(did for did, known in network.identities.items() if known.audit_log)
+        code, shown = _check(did, "--handle", *options)
+        handle = shown["document"]["handle"]
+        assert code == 1
+        assert shown["handle"] == {"handle": handle, "leads_to": None}
+        assert shown["problems"] == [
+            f"the handle {handle} is not the account's: it is no name of the public network"
+        ]
+        assert _check(did, *options)[1]["handle"] is None
+
     def test_a_did_web_has_no_log(self, network: CapturedNetwork, options: list[str]) -> None:
         did = next(did for did in network.identities if did.startswith("did:web:"))
         code, shown = _check(did, *options)
