@@ -14,7 +14,7 @@ from pipelines.atproto.syntax import Did, Handle, parse_did
 from pipelines.cli.identity_view import findings_as_json, findings_as_text
 from pipelines.cli.resolving import resolver_options
 from pipelines.errors import ConfigError
-from pipelines.identity.documents import Identity
+from pipelines.identity.documents import Identity, parse_document
 from pipelines.identity.findings import Findings
 from pipelines.identity.handles import HandleCheck, HandleResolver
 from pipelines.identity.plc import judge_log
@@ -90,30 +90,32 @@ def with_handle_check(findings: Findings) -> Findings:
 
 
 async def _fetch(did: Did, resolver: Resolver) -> Findings:
-    document: Identity | IdentityError
+    found = Findings(did)
     try:
-        document = await resolver.resolve(did, past_caches=True)
+        served = await resolver.raw_document(did, past_caches=True)
+        found = replace(found, served_document=served)
+        found = replace(found, document=parse_document(did, served))
     except IdentityError as error:
-        document = error
+        found = replace(found, document=error)
     try:
         log = await resolver.raw_audit_log(did)
     except IdentityError as error:
-        return Findings(did, log_error=error, document=document)
+        return replace(found, log_error=error)
     if log is not None:
-        return _judge(did, log, document)
-    missing = None
-    if did.startswith("did:plc:") and isinstance(document, Identity):
+        return _with_log(found, log)
+    if did.startswith("did:plc:") and isinstance(found.document, Identity):
         missing = IdentityError(
             Reason.IDENTITY_LOG, "the directory has a document of this DID, but no log", did=did
         )
-    return Findings(did, log_error=missing, document=document)
+        return replace(found, log_error=missing)
+    return found
 
 
-def _judge(did: Did, log: object, document: Identity | IdentityError | None) -> Findings:
+def _with_log(found: Findings, log: object) -> Findings:
     try:
-        return Findings(did, judge_log(did, log), document=document)
+        return replace(found, judged=judge_log(found.did, log))
     except PlcError as error:
-        return Findings(did, log_error=error, document=document)
+        return replace(found, log_error=error)
 
 
 def _read(name: str) -> Findings:
@@ -132,7 +134,7 @@ def _read(name: str) -> Findings:
         ) from None
     match log:
         case [{"did": str(did)}, *_]:
-            return _judge(_parse_did(did), log, None)
+            return _with_log(Findings(_parse_did(did)), log)
     raise ConfigError(f"{name} is not an audit log: a list of operations with their DID is needed")
 
 

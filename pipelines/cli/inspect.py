@@ -28,6 +28,7 @@ from pipelines.atproto.frames import (
 from pipelines.atproto.keys import parse_did_key
 from pipelines.atproto.syntax import tid_time_us
 from pipelines.captures import read_frames
+from pipelines.cli.inspect_did import did
 
 T = TypeVar("T")
 
@@ -49,6 +50,9 @@ class Check:
 @click.group()
 def command() -> None:
     """Decode one thing and show every check."""
+
+
+command.add_command(did)
 
 
 @command.command()

@@ -27,6 +27,7 @@ class Findings:
         log_error: why the log as a whole cannot be read, or None.
         document: what its document says, or why there is nothing to be had; None if it was not
             asked for.
+        served_document: the document as it came, whatever it is; None if nothing came.
         handle_check: whether its handle leads back to it; None if that was not asked for, or it
             claims none.
     """
@@ -35,6 +36,7 @@ class Findings:
     judged: Sequence[Valid | Refused] = ()
     log_error: IdentityError | None = None
     document: Identity | IdentityError | None = None
+    served_document: object = None
     handle_check: HandleCheck | None = None
 
     @property

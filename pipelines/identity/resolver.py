@@ -129,12 +129,23 @@ class Resolver:
                 served is not its document (`IDENTITY_DOCUMENT`).
             IdentityUnavailableError: it cannot be known now.
         """
+        return parse_document(did, await self.raw_document(did, past_caches=past_caches))
+
+    async def raw_document(self, did: Did, *, past_caches: bool = False) -> object:
+        """Fetches a DID's document as it is served: as for `resolve`, but not read.
+
+        Args:
+            did: the account.
+            past_caches: ask caches on the way to ask the host itself.
+
+        Returns:
+            The decoded JSON.
+        """
         if did.startswith("did:plc:"):
             url, fetcher = f"{self._plc_url}/{_checked_plc(did)}", self._plc
         else:
             url, fetcher = self._did_web_url(did), self._web
-        document = await self._get(did, fetcher, url, MAX_DOCUMENT_BYTES, past_caches)
-        return parse_document(did, document)
+        return await self._get(did, fetcher, url, MAX_DOCUMENT_BYTES, past_caches)
 
     async def audit_log(self, did: Did) -> KeyHistory | None:
         """Fetches the history of a DID's signing keys.

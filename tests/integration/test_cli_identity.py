@@ -1,4 +1,4 @@
-"""`standpipe identity check` as a user meets it."""
+"""`standpipe identity check` and `standpipe inspect did` as a user meets them."""
 
 import json
 from collections.abc import Iterator
@@ -175,3 +175,37 @@ class TestDid:
 
     def test_wrong_usage(self) -> None:
         assert standpipe("identity", "check", "did:").returncode == 2
+
+
+class TestInspect:
+    def test_the_document_is_shown_as_served(
+        self, network: CapturedNetwork, options: list[str]
+    ) -> None:
+        did, known = next(item for item in network.identities.items() if item[1].audit_log)
+        result = standpipe("inspect", "did", did, "--json", "--no-handle", *options)
+        shown = json.loads(result.stdout)
+        assert (result.returncode, shown["problems"]) == (0, [])
+        assert shown["served_document"] == known.document
+        assert shown["current"] == shown["document"]
+        result = standpipe("inspect", "did", did, "--no-handle", *options)
+        document, _, rest = result.stdout.partition(f"\n{did}\n")
+        assert json.loads(document) == known.document
+        assert f"signing key  {shown['current']['signing_key']}" in rest
+        assert rest.endswith("ok: nothing is wrong\n")
+
+    def test_the_handle_is_looked_up_without_being_asked(
+        self, network: CapturedNetwork, options: list[str]
+    ) -> None:
+        did = next(did for did, known in network.identities.items() if known.audit_log)
+        result = standpipe("inspect", "did", did, *options)
+        assert result.returncode == 1
+        assert "it is no name of the public network" in result.stdout
+
+    def test_a_did_without_document_shows_why(self, options: list[str]) -> None:
+        result = standpipe("inspect", "did", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb", *options)
+        assert result.returncode == 1
+        assert result.stdout.startswith("did:plc:bbbbbbbbbbbbbbbbbbbbbbbb\ndocument\n")
+        assert "FAILED   identity.not_found" in result.stdout
+
+    def test_wrong_usage(self) -> None:
+        assert standpipe("inspect", "did", "alice.example.com").returncode == 2
