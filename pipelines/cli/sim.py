@@ -16,7 +16,7 @@ from pipelines.sim.service import SimServer
 # Only so that no wait is without an end; a signal ends it at once.
 _WAIT_S = 60.0
 
-_CHOICES = """Choose what to serve:
+_CHOICES = """Choose one network to serve:
   standpipe sim --accounts 200 --rate 350     a generated network
   standpipe sim --capture DIR                 a recorded one"""
 
@@ -47,8 +47,7 @@ _CHOICES = """Choose what to serve:
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
+    show_default="0",
     metavar="S",
     help="With --accounts: which network. The same seed gives the same bytes.",
 )
@@ -63,8 +62,7 @@ _CHOICES = """Choose what to serve:
 @click.option(
     "--records",
     "records_count",
-    type=click.IntRange(min=0),
-    default=0,
+    type=click.IntRange(min=1),
     show_default="none: the stream begins with the accounts",
     metavar="COUNT",
     help="With --accounts: records of each account before the stream begins.",
@@ -96,9 +94,9 @@ def command(
     accounts_count: int | None,
     folder: Path | None,
     rate: int,
-    seed: int,
+    seed: int | None,
     events_count: int | None,
-    records_count: int,
+    records_count: int | None,
     truth_path: Path | None,
     port: int,
     cursor_habit: str,
@@ -107,17 +105,27 @@ def command(
     """Serves a small AT network on loopback: relay socket, PLC directory, repositories.
 
     Prints the addresses when it is ready, and runs until Ctrl-C. At the address of the PLC
-    directory, /sim/status counts what was served and /sim/truth tells what really happened.
+    directory, /sim/status counts what was served, and /sim/truth tells what really happened in a
+    generated network.
     """
     if (accounts_count is None) == (folder is None):
         raise click.UsageError(_CHOICES)
     network: Network
-    if folder is not None:
-        network = load_network(folder)
-    else:
-        assert accounts_count is not None
-        settings = Settings(accounts_count, seed=seed, records_count=records_count)
+    if accounts_count is not None:
+        settings = Settings(accounts_count, seed=seed or 0, records_count=records_count or 0)
         network = GeneratedNetwork(settings, events_count=events_count, truth_path=truth_path)
+    else:
+        assert folder is not None
+        given = {
+            "--seed": seed,
+            "--events": events_count,
+            "--records": records_count,
+            "--truth": truth_path,
+        }
+        for option, value in given.items():
+            if value is not None:
+                raise click.UsageError(f"{option} goes with --accounts.\n\n{_CHOICES}")
+        network = load_network(folder)
     server = SimServer(network, port=port, rate=rate, cursor_habit=CursorHabit(cursor_habit))
     with stop_event() as stopping, server:
         addresses = dataclasses.asdict(server.addresses)

@@ -12,7 +12,7 @@ is a value, so an export may take its time while the repository goes on.
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pipelines.atproto.car import write_car_chunks
 from pipelines.atproto.cid import encode_cid
@@ -23,6 +23,9 @@ from pipelines.sim.mix import Settings
 from pipelines.sim.ports import Account, Emission, Identity
 from pipelines.sim.stream import PREPARED_BYTES, RETAINED_BYTES, Stream
 from pipelines.sim.truth import AccountTruth, Truth, TruthLog
+
+_NOT_FOUND: Final = {"error": "RepoNotFound"}
+_UNKNOWN: Final = Account(_NOT_FOUND, _NOT_FOUND)
 
 
 class GeneratedNetwork:
@@ -79,17 +82,13 @@ class GeneratedNetwork:
         return Identity(state.identity.document(), state.identity.audit_log())
 
     def find_account(self, did: str) -> Account | None:
-        """Returns what the host answers about a repository; nothing once it was deleted."""
+        """Returns what the host answers about a repository."""
         state = self.known.state(did)
-        if state is None or not state.is_announced or state.status is Status.DELETED:
-            return None
-        return self._account(state)
+        return None if state is None else self._account(state)
 
     def list_accounts(self) -> Iterator[tuple[str, Account]]:
-        """Yields DIDs and accounts, the oldest first."""
-        for state in self.known.states():
-            if state.is_announced and state.status is not Status.DELETED:
-                yield state.did, self._account(state)
+        """Yields DIDs and accounts, the oldest first; also of those that are gone."""
+        return ((state.did, self._account(state)) for state in self.known.states())
 
     def truth(self, did: str | None = None) -> dict[str, Any] | None:
         """Returns what really happened, of one account or all, as JSON."""
@@ -101,13 +100,15 @@ class GeneratedNetwork:
             self._log.close()
 
     def _account(self, state: AccountState) -> Account:
+        if not state.is_announced or state.status is Status.DELETED:
+            return _UNKNOWN
         status: dict[str, Any] = {"active": state.status is None}
         if state.status is not None:
             status["status"] = state.status
         repo_status = {"did": state.did, **status}
         head = state.head
         if head is None:
-            return Account({"error": "RepoNotFound"}, repo_status)
+            return Account(_NOT_FOUND, repo_status)
         rev, cid = head.commit.rev, encode_cid(head.commit_cid)
         listing = {"did": state.did, "head": cid, "rev": rev, **status}
         if state.status is not None:

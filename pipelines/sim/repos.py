@@ -7,6 +7,7 @@ spec: I-04, I-08, I-09, I-11
 """
 
 import asyncio
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -75,11 +76,18 @@ async def list_repos(request: web.Request) -> web.Response:
     limit = _number(request, "limit", default=_LIST_DEFAULT_COUNT)
     if not 1 <= limit <= _LIST_MAX_COUNT:
         raise _error("InvalidRequest", f"limit is from 1 to {_LIST_MAX_COUNT}")
-    listings = (account.listing for _, account in request.app[NETWORK].list_accounts())
-    repos = [listing for listing in listings if listing is not None]
-    body: dict[str, Any] = {"repos": repos[start : start + limit]}
-    if start + limit < len(repos):
-        body["cursor"] = str(start + limit)
+    # Counted over all accounts, also those that are not listed: one that goes between two pages
+    # must not move those behind it.
+    accounts = enumerate(request.app[NETWORK].list_accounts())
+    listed = (
+        (position, account.listing)
+        for position, (_, account) in itertools.islice(accounts, start, None)
+        if account.listing is not None
+    )
+    page = list(itertools.islice(listed, limit))
+    body: dict[str, Any] = {"repos": [listing for _, listing in page]}
+    if next(listed, None) is not None:
+        body["cursor"] = str(page[-1][0] + 1)
     return web.json_response(body)
 
 

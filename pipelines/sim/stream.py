@@ -48,7 +48,7 @@ _GENERATE_COUNT: Final = 16
 _EMIT_COUNT: Final = 512
 
 _IDLE_S: Final = 0.02
-_AHEAD_OF_TIME_S: Final = 0.1
+_PRESENT_S: Final = 0.1
 
 
 class Stream:
@@ -105,8 +105,8 @@ class Stream:
             return 0
         if self.total_count is not None and index >= self.total_count:
             return None
-        if self._is_ahead_of_time():
-            return _AHEAD_OF_TIME_S
+        if not self._prepared and self._has_met_the_present():
+            return _PRESENT_S
         if self._emission.rate == 0:
             return 0
         assert self._base_s is not None
@@ -148,7 +148,7 @@ class Stream:
             self._emit_due(now_s, wanted_count=0)
         if self._is_filling:
             self._make(_GENERATE_COUNT)
-        return 0 if self._is_filling and not self._is_ahead_of_time() else _IDLE_S
+        return 0 if self._is_filling and not self._has_met_the_present() else _IDLE_S
 
     def _emit_due(self, now_s: float, *, wanted_count: int) -> None:
         """Emits what the clock wants; without a rate, what a subscriber does."""
@@ -164,11 +164,11 @@ class Stream:
             self._make(_GENERATE_COUNT)
         events = [self._prepared.popleft() for _ in range(min(count, len(self._prepared)))]
         self._truth.apply(events)
+        if self._log is not None:
+            self._log.write(events)
         for event in events:
             self._prepared_bytes -= len(event.frame)
             self._retained.add(event.seq, event.frame)
-            if self._log is not None:
-                self._log.write(event)
         if self._prepared_bytes <= self._prepared_limit // 2 and not self._is_at_its_end():
             self._is_filling = True
         return bool(events)
@@ -178,7 +178,7 @@ class Stream:
             if self._is_at_its_end() or self._prepared_bytes >= self._prepared_limit:
                 self._is_filling = False
                 return
-            if self._is_ahead_of_time():
+            if self._has_met_the_present():
                 return
             event = next(self._events)
             self._made_count += 1
@@ -189,9 +189,8 @@ class Stream:
     def _is_at_its_end(self) -> bool:
         return self._made_count == self.total_count
 
-    def _is_ahead_of_time(self) -> bool:
-        """Tells whether nothing is prepared because the next event would be in the future."""
-        return not self._prepared and self._last_made_us > self._wall_clock_us()
+    def _has_met_the_present(self) -> bool:
+        return self._last_made_us > self._wall_clock_us()
 
 
 class _Retained:

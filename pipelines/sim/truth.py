@@ -8,13 +8,13 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orjson
 
 from pipelines.atproto.cid import cid_of, encode_cid
 from pipelines.atproto.syntax import Did
+from pipelines.errors import ConfigError
 from pipelines.sim.events import AccountState, Event, Status, WrittenOp
 
 
@@ -114,26 +114,26 @@ class TruthLog:
     """A file with a JSON line for each event, in the order of emission."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
+        """Makes the file, or empties it.
 
-    def write(self, event: Event) -> None:
-        """Adds a line."""
-        self._file.write(event_line(event))
+        Raises:
+            ConfigError: that cannot be done.
+        """
+        try:
+            self._file = path.open("wb")
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write the truth to {path}: {error.strerror}; choose another file"
+            ) from None
+
+    def write(self, events: Iterable[Event]) -> None:
+        """Adds a line for each event; they are in the file when this returns."""
+        self._file.writelines(map(event_line, events))
+        self._file.flush()
 
     def close(self) -> None:
-        """Closes the file; what is not written yet is."""
+        """Closes the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def event_line(event: Event) -> bytes:

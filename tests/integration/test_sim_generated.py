@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
@@ -18,11 +22,16 @@ from pipelines.identity.plc import verify_audit_log
 from pipelines.relay import subscribe_url
 from pipelines.sim.events import Status
 from pipelines.sim.generated import GeneratedNetwork
-from pipelines.sim.mix import Settings
+from pipelines.sim.messages import error_frame
+from pipelines.sim.mix import Mix, Settings
+from pipelines.sim.network import load_network
 from pipelines.sim.service import SimServer
 from pipelines.sim.truth import AccountTruth
 
+STANDPIPE = Path(sys.executable).with_name("standpipe")
 DEADLINE_S = 60.0
+# Nothing happens to accounts: there is one, and it has to stay.
+QUIET = Mix(delete_account=0, deactivate_account=0)
 SETTINGS = Settings(accounts_count=30, seed=5, mix=LIVELY)
 EVENTS_COUNT = 3_000
 
@@ -146,3 +155,194 @@ def test_the_host_tells_of_the_last_emitted_frame() -> None:
                 }
 
         run(conversation)
+
+
+def test_a_reader_continues_after_the_network_was_restarted() -> None:
+    """The same network again, at a cursor that only its earlier run has emitted."""
+    expected = make_events(SETTINGS, 1_200)
+    with SimServer(GeneratedNetwork(SETTINGS)) as sim:
+
+        async def conversation(session: aiohttp.ClientSession) -> list[bytes]:
+            url = subscribe_url(sim.addresses.relay, expected[999].seq)
+            async with session.ws_connect(url) as socket:
+                return await receive(socket, 200)
+
+        assert run(conversation) == [event.frame for event in expected[1_000:]]
+
+
+def test_a_subscriber_that_is_too_slow_is_told_so_and_let_go() -> None:
+    """spec: F-27: what it had not got is no longer kept."""
+    network = GeneratedNetwork(SETTINGS, retained_bytes=1_000_000)
+    with SimServer(network) as sim:
+        url = subscribe_url(sim.addresses.relay, 0)
+
+        async def conversation(session: aiohttp.ClientSession) -> tuple[list[Any], int]:
+            async with session.ws_connect(url) as slow, session.ws_connect(url) as quick:
+                await slow.receive()
+                # More than sockets hold: the slow one's frames are gone from the window.
+                await receive(quick, 15_000)
+                return [message async for message in slow], slow.close_code or 0
+
+        messages, close_code = run(conversation)
+    assert messages[-1].data == error_frame("ConsumerTooSlow", "Stream consumer too slow")
+    assert close_code == aiohttp.WSCloseCode.POLICY_VIOLATION
+    assert len(messages) < 15_000
+
+
+def test_a_large_repository_is_exported_while_it_goes_on() -> None:
+    """spec: C-10, C-11: the state of the moment at which it was asked for."""
+    settings = Settings(accounts_count=1, records_count=20_000, mix=QUIET)
+    network = GeneratedNetwork(settings)
+    [did] = network.known.accounts()
+    with SimServer(network) as sim:
+
+        async def conversation(session: aiohttp.ClientSession) -> bytes:
+            export = f"{sim.addresses.plc}/xrpc/com.atproto.sync.getRepo?did={did}"
+            stream = subscribe_url(sim.addresses.relay, 0)
+            async with session.get(export) as response:
+                body = await response.content.readexactly(100_000)
+                async with session.ws_connect(stream) as socket:
+                    await receive(socket, 2_000)
+                return body + await response.read()
+
+        account = network.known.account(did)
+        body = run(conversation)
+    assert network.known.account(did).state.head != account.state.head
+    check_export(body, account)
+    sections = list(read_car(body).blocks)
+    head = account.state.head
+    assert head is not None
+    assert sections[:2] == [head.commit_cid, head.commit.data_cid]
+
+
+def test_the_host_lists_its_accounts_page_by_page(network: GeneratedNetwork) -> None:
+    """spec: I-09: also when one goes away between two pages."""
+    with SimServer(network, rate=2_000) as sim:
+
+        async def conversation(session: aiohttp.ClientSession) -> list[dict[str, Any]]:
+            url = f"{sim.addresses.plc}/xrpc/com.atproto.sync.listRepos?limit=7"
+            listed: list[dict[str, Any]] = []
+            async with session.ws_connect(subscribe_url(sim.addresses.relay, 0)) as socket:
+                await receive(socket, EVENTS_COUNT // 2)
+                always = {
+                    did
+                    for did, account in network.known.accounts().items()
+                    if account.state.status is not Status.DELETED
+                }
+                cursor = "0"
+                while cursor:
+                    _, body = await get(session, f"{url}&cursor={cursor}")
+                    assert 0 < len(body["repos"]) <= 7
+                    listed += body["repos"]
+                    cursor = body.get("cursor", "")
+                    await receive(socket, 150)
+                accounts = network.known.accounts()
+                always &= {
+                    did
+                    for did, account in accounts.items()
+                    if account.state.status is not Status.DELETED
+                }
+            assert {repo["did"] for repo in listed} >= always
+            return listed
+
+        listed = run(conversation)
+    assert len({repo["did"] for repo in listed}) == len(listed)
+    inactive = [repo for repo in listed if not repo["active"]]
+    assert inactive
+    assert {repo["status"] for repo in inactive} == {"deactivated"}
+
+
+def test_the_truth_is_told_over_http_and_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "truth.jsonl"
+    network = GeneratedNetwork(SETTINGS, events_count=800, truth_path=path)
+    with SimServer(network) as sim:
+
+        async def conversation(session: aiohttp.ClientSession) -> int:
+            base = f"{sim.addresses.plc}/sim/truth"
+            async with session.ws_connect(subscribe_url(sim.addresses.relay, 0)) as socket:
+                await receive(socket, 800)
+            status, summary = await get(session, base)
+            assert status == 200
+            assert summary == network.known.summary()
+            for did in summary["accounts"]:
+                assert await get(session, f"{base}/{did}") == (200, network.known.details(did))
+            async with session.get(f"{base}/did:plc:aaaaaaaaaaaaaaaaaaaaaaaa") as response:
+                assert response.status == 404
+            seq: int = summary["seq"]
+            return seq
+
+        seq = run(conversation)
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    events = make_events(SETTINGS, 800)
+    assert [line["seq"] for line in lines] == [event.seq for event in events]
+    assert lines[-1]["seq"] == seq
+
+
+def test_a_capture_knows_no_truth(capture_folder: Path) -> None:
+    with SimServer(load_network(capture_folder)) as sim:
+
+        async def conversation(session: aiohttp.ClientSession) -> int:
+            async with session.get(f"{sim.addresses.plc}/sim/truth") as response:
+                return response.status
+
+        assert run(conversation) == 404
+
+
+class TestCommand:
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(STANDPIPE), "sim", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def test_a_process_of_its_own_serves_the_same_bytes(self, tmp_path: Path) -> None:
+        path = tmp_path / "truth.jsonl"
+        options = ["--accounts", "7", "--seed", "9", "--events", "300", "--truth", str(path)]
+        expected = make_events(Settings(accounts_count=7, seed=9), 300)
+        with self.start(*options, "--json") as process:
+            try:
+                assert process.stdout is not None
+                addresses = json.loads(process.stdout.readline())
+
+                async def conversation(session: aiohttp.ClientSession) -> list[bytes]:
+                    url = subscribe_url(addresses["relay"], 0)
+                    async with session.ws_connect(url) as socket:
+                        return await receive(socket, 300)
+
+                assert run(conversation) == [event.frame for event in expected]
+                process.send_signal(signal.SIGINT)
+                assert process.wait(DEADLINE_S) == 0
+            finally:
+                process.kill()
+        assert len(path.read_bytes().splitlines()) == 300
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            [],
+            ["--accounts", "3", "--capture", "folder"],
+            ["--capture", "folder", "--seed", "1"],
+            ["--capture", "folder", "--events", "1"],
+            ["--capture", "folder", "--records", "1"],
+            ["--capture", "folder", "--truth", "file"],
+            ["--accounts", "0"],
+        ],
+    )
+    def test_wrong_usage_shows_both_choices(self, options: list[str]) -> None:
+        with self.start(*options) as process:
+            stdout, stderr = process.communicate(timeout=DEADLINE_S)
+        assert (process.returncode, stdout) == (2, "")
+        if options != ["--accounts", "0"]:
+            assert "standpipe sim --accounts 200 --rate 350" in stderr
+            assert "standpipe sim --capture DIR" in stderr
+        if len(options) == 4 and "--accounts" not in options:
+            assert f"{options[2]} goes with --accounts" in stderr
+
+    def test_a_truth_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "nowhere" / "truth"
+        with self.start("--accounts", "1", "--truth", str(path)) as process:
+            _, stderr = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 2
+        assert f"cannot write the truth to {path}" in stderr

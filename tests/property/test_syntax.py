@@ -138,6 +138,24 @@ def test_a_tid_is_an_unsigned_64_bit_number(number: int) -> None:
     assert syntax.tid_time_us(tid) == number >> 10
 
 
+@given(
+    time_us=st.integers(0, syntax.MAX_TID_TIME_US),
+    clock_id=st.integers(0, syntax.MAX_TID_CLOCK_ID),
+)
+def test_a_tid_is_made_of_time_and_clock(time_us: int, clock_id: int) -> None:
+    """Spec: K-05, X (TID)."""
+    tid = syntax.make_tid(time_us, clock_id)
+    assert tid == _tid(time_us << 10 | clock_id)
+    assert syntax.parse_tid(tid) == tid
+    assert syntax.tid_time_us(tid) == time_us
+
+
+def test_a_tid_of_a_known_time() -> None:
+    """Spec: X (TID): 2025-04-16T21:30:26.724710Z on clock 5."""
+    moment = datetime(2025, 4, 16, 21, 30, 26, 724_710, tzinfo=UTC)
+    assert syntax.make_tid((moment - _EPOCH) // timedelta(microseconds=1), 5) == "3lmxjza3nva27"
+
+
 @given(one=_TIDS, other=_TIDS)
 def test_tids_sort_like_their_numbers(one: int, other: int) -> None:
     """Spec: X (TID)."""

@@ -1,6 +1,8 @@
 """The events of a generated network: proven, chained, complete, and always the same."""
 
-from collections import defaultdict
+import itertools
+from collections import Counter, defaultdict
+from dataclasses import replace
 
 import pytest
 from support.network import LIVELY, DirectoryKeys, make_events
@@ -10,12 +12,20 @@ from pipelines.atproto.car import read_car
 from pipelines.atproto.commit import VerifiedCommit, VerifiedSync
 from pipelines.atproto.frames import (
     AccountMessage,
+    Action,
     CommitMessage,
     IdentityMessage,
     Kind,
+    SyncMessage,
+    parse_envelope,
     parse_frame,
 )
+from pipelines.atproto.keys import parse_did_key
+from pipelines.atproto.mst import EMPTY_ROOT_CID
+from pipelines.atproto.syntax import parse_datetime, tid_time_us
+from pipelines.sim.clock import START_US
 from pipelines.sim.events import Event, Status
+from pipelines.sim.generator import Generator
 from pipelines.sim.mix import Settings
 from pipelines.sim.truth import Truth
 from pipelines.verdict import Proven, Unsigned, judge_frame
@@ -108,9 +118,163 @@ def test_the_truth_follows_from_the_events(events: list[Event]) -> None:
 
 
 def test_the_same_settings_give_the_same_bytes(events: list[Event]) -> None:
-    assert [event.frame for event in make_events(SETTINGS, 500)] == [
-        event.frame for event in events[:500]
+    again = make_events(SETTINGS, 500)
+    assert [event.frame for event in again] == [event.frame for event in events[:500]]
+    other = make_events(replace(SETTINGS, seed=4), 500)
+    assert not {event.state.did for event in other} & {event.state.did for event in events}
+
+
+def test_time_and_sequence_numbers_only_rise(events: list[Event]) -> None:
+    """spec: F-20: with gaps now and then."""
+    steps = [later.seq - earlier.seq for earlier, later in itertools.pairwise(events)]
+    assert events[0].seq > 0
+    assert min(steps) == 1
+    assert 0.005 < sum(step > 1 for step in steps) / len(steps) < 0.05
+    times = [event.time_us for event in events]
+    assert times == sorted(times)
+    assert times[0] >= START_US
+    for event in events:
+        envelope = parse_envelope(event.frame)
+        assert envelope.seq == event.seq
+        assert parse_datetime(envelope.time) == event.time_us // 1000 * 1000
+
+
+def test_revisions_rise_and_are_never_ahead_of_their_time(events: list[Event]) -> None:
+    """spec: B-04, G-05: a rev that a sync repeats is one that was told before."""
+    revs: dict[str, list[str]] = defaultdict(list)
+    for event in events:
+        head = event.state.head
+        if event.kind in (Kind.COMMIT, Kind.SYNC):
+            assert head is not None
+            assert tid_time_us(head.commit.rev) <= event.time_us
+            revs[event.state.did].append(head.commit.rev)
+    for told in revs.values():
+        assert told == sorted(told)
+    every = {rev for told in revs.values() for rev in told}
+    assert len(every) == sum(len(set(told)) for told in revs.values())
+
+
+def test_an_account_begins_as_on_the_reference_server(events: list[Event]) -> None:
+    """spec: G-31, H-13: identity, account, an empty first commit, and a sync to the same."""
+    of_account: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        of_account[event.state.did].append(event)
+    for began in of_account.values():
+        if len(began) >= 4:
+            assert [e.kind for e in began[:4]] == [
+                Kind.IDENTITY,
+                Kind.ACCOUNT,
+                Kind.COMMIT,
+                Kind.SYNC,
+            ]
+            first, sync = parse_frame(began[2].frame), parse_frame(began[3].frame)
+            assert isinstance(first, CommitMessage)
+            assert isinstance(sync, SyncMessage)
+            assert (first.since, first.prev_data, first.ops) == (None, None, ())
+            assert sync.rev == first.rev
+            assert EMPTY_ROOT_CID in read_car(first.blocks).blocks
+
+
+def test_an_account_comes_back_as_on_the_reference_server(events: list[Event]) -> None:
+    """spec: H-11: account, identity, and a sync to the head it had."""
+    active: set[str] = set()
+    came_back = []
+    for number, event in enumerate(events):
+        did = event.state.did
+        if event.kind is Kind.ACCOUNT and event.state.status is None:
+            if did in active:
+                came_back.append(number)
+            active.add(did)
+    assert came_back
+    for number in came_back:
+        account, identity, sync = events[number : number + 3]
+        assert [identity.kind, sync.kind] == [Kind.IDENTITY, Kind.SYNC]
+        assert account.state == identity.state == sync.state
+        before = next(e for e in reversed(events[:number]) if e.state.did == account.state.did)
+        assert before.state.status is Status.DEACTIVATED
+        assert before.state.head == account.state.head
+
+
+def test_an_inactive_account_writes_nothing(events: list[Event]) -> None:
+    """spec: H-10."""
+    for event in events:
+        if event.state.status is not None:
+            assert event.kind is Kind.ACCOUNT
+
+
+def test_a_lively_network_has_some_of_everything(events: list[Event]) -> None:
+    """Without it the other tests would show little."""
+    last = {event.state.did: event.state for event in events}
+    assert {event.kind for event in events} == {
+        Kind.COMMIT,
+        Kind.SYNC,
+        Kind.IDENTITY,
+        Kind.ACCOUNT,
+    }
+    assert {state.status for state in last.values()} == {
+        None,
+        Status.DELETED,
+        Status.DEACTIVATED,
+    }
+    logs = [state.identity.entries for state in last.values()]
+    signing_keys = [
+        [parse_did_key(entry.fields["verificationMethods"]["atproto"]) for entry in log]
+        for log in logs
     ]
-    other = make_events(Settings(accounts_count=25, seed=4, mix=LIVELY), 500)
-    dids, other_dids = ({e.state.did for e in made} for made in (events, other))
-    assert not dids & other_dids
+    assert {key.curve for keys in signing_keys for key in keys} == {"k256", "p256"}
+    assert any(len(set(keys)) > 1 for keys in signing_keys), "no key was rotated"
+    names = [len({entry.fields["alsoKnownAs"][0] for entry in log}) for log in logs]
+    assert max(names) > 1, "no handle was changed"
+    actions = Counter(op.action for event in events for op, _ in event.ops)
+    assert set(actions) == set(Action)
+    counts = {len(event.ops) for event in events}
+    assert max(counts) > 12
+    living = sum(state.status is not Status.DELETED for state in last.values())
+    assert living == SETTINGS.accounts_count
+
+
+def test_a_deleted_account_is_replaced_by_a_new_one(events: list[Event]) -> None:
+    living: set[str] = set()
+    most = 0
+    for event in events:
+        if event.state.status is Status.DELETED:
+            living.discard(event.state.did)
+        else:
+            living.add(event.state.did)
+        most = max(most, len(living))
+    assert most == SETTINGS.accounts_count
+    assert len({event.state.did for event in events}) > most
+
+
+def test_the_ordinary_mix_is_that_of_the_network() -> None:
+    """The shares are those that `Mix` promises, within what chance allows."""
+    made = make_events(Settings(accounts_count=40), 12_000)
+    commits = [event for event in made if event.ops]
+    actions = Counter(op.action for event in commits for op, _ in event.ops)
+    share = {action: count / actions.total() for action, count in actions.items()}
+    assert share[Action.CREATE] == pytest.approx(0.955, abs=0.01)
+    assert share[Action.DELETE] == pytest.approx(0.039, abs=0.01)
+    assert share[Action.UPDATE] == pytest.approx(0.006, abs=0.003)
+    single = sum(len(event.ops) == 1 for event in commits) / len(commits)
+    assert single == pytest.approx(0.99, abs=0.005)
+    names = Counter(str(op.collection) for event in commits for op, _ in event.ops)
+    assert names["app.bsky.feed.like"] / names.total() == pytest.approx(0.7, abs=0.05)
+
+
+def test_accounts_may_have_records_before_the_stream_begins() -> None:
+    settings = Settings(accounts_count=3, records_count=200)
+    generator = Generator(settings)
+    established = generator.established
+    assert len(established) == 3
+    truth = Truth(established)
+    for state, records in established:
+        assert 200 <= len(records) < 220  # some posts come with a second record
+        assert state.head is not None
+        assert build(truth.account(state.did).cids()).root == state.head.commit.data_cid
+    first = next(event for event in generator.events() if event.kind is Kind.COMMIT)
+    before = next(state for state, _ in established if state.did == first.state.did)
+    assert before.head is not None
+    message = parse_frame(first.frame)
+    assert isinstance(message, CommitMessage)
+    assert message.since == before.head.commit.rev
+    assert message.prev_data == before.head.tree.root_cid

@@ -1,10 +1,12 @@
 """Published vectors for inversion: interop/firehose (spec: G-12, G-21)."""
 
+import itertools
 from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
-from support.oracle import Tree, build, covering_nodes
+from support import oracle
+from support.oracle import build, covering_nodes
 from support.repo import make_ops, outcome, refusal
 from support.shared import json_cases
 
@@ -12,6 +14,7 @@ from pipelines.atproto import mst
 from pipelines.atproto.cid import encode_cid, parse_cid
 from pipelines.atproto.errors import Reason
 from pipelines.atproto.frames import Op
+from pipelines.atproto.mst.tree import Tree, Write
 
 pytestmark = [pytest.mark.shared, pytest.mark.usefixtures("shared_data")]
 
@@ -24,8 +27,8 @@ _MORE_THAN_NEEDED = "add on edge with neighbor two layers down"
 
 
 class _Proof(NamedTuple):
-    before: Tree
-    after: Tree
+    before: oracle.Tree
+    after: oracle.Tree
     ops: tuple[Op, ...]
     blocks: dict[bytes, bytes]
 
@@ -57,6 +60,20 @@ def test_the_listed_blocks_are_those_of_the_rule(case: dict[str, Any]) -> None:
     """What our own oracle calls the covering nodes is what the fixture lists."""
     proof = _proof(case)
     assert covering_nodes(proof.after, [op.path for op in proof.ops]) == proof.blocks
+
+
+@pytest.mark.parametrize("case", _CASES)
+def test_the_blocks_that_we_would_send_are_the_listed_ones(case: dict[str, Any]) -> None:
+    """The producer's side, spec G-21: neither more nor less, in any order of the writes."""
+    proof = _proof(case)
+    value = parse_cid(case["leafValue"])
+    before = Tree().apply([Write(key.encode(), None, value) for key in case["keys"]]).tree
+    assert before.root_cid == proof.before.root
+    writes = [Write(op.path.encode(), op.prev, op.cid) for op in proof.ops]
+    for order in itertools.permutations(writes):
+        change = before.apply(order)
+        assert change.tree.root_cid == proof.after.root
+        assert change.covering == proof.blocks
 
 
 @pytest.mark.parametrize("case", _CASES)

@@ -175,7 +175,7 @@ class _Edit(PartialTree):
 
     def close(self) -> StoredNode | None:
         """Encodes what was changed and returns the root; None for the empty tree."""
-        return self._close(self._trim())
+        return self._at_rest(self._trim())
 
     def covering(self, root: StoredNode | None, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Returns the blocks that prove what was done to some keys; after `close`."""
@@ -209,23 +209,30 @@ class _Edit(PartialTree):
                 self._stored[child.cid] = child
         return _open(stored)
 
-    def _close(self, child: Child) -> StoredNode | None:
+    def _close(self, node: Node) -> StoredNode:
+        """Encodes an opened node and what is open below it."""
+        if node.cid is not None:
+            return self._stored[node.cid]
+        left = self._at_rest(node.left)
+        children = [left]
+        has_children = left is not None
+        for entry in node.entries:
+            child = entry["t"]
+            # In line, as most are None.
+            subtree = None if child is None else self._at_rest(child)
+            if subtree is not None:
+                entry["t"] = subtree.cid
+                has_children = True
+            children.append(subtree)
+        block = cbor.encode({"e": node.entries, "l": None if left is None else left.cid})
+        stored = StoredNode(cid_of(block), block, tuple(children) if has_children else ())
+        self._keys[stored.cid] = node.keys
+        return stored
+
+    def _at_rest(self, child: Child) -> StoredNode | None:
         if child is None:
             return None
-        if isinstance(child, bytes):
-            return self._stored[child]
-        if child.cid is not None:
-            return self._stored[child.cid]
-        left = self._close(child.left)
-        children = [left]
-        for entry in child.entries:
-            subtree = entry["t"] and self._close(entry["t"])
-            entry["t"] = subtree and subtree.cid
-            children.append(subtree)
-        block = cbor.encode({"e": child.entries, "l": left and left.cid})
-        stored = StoredNode(cid_of(block), block, tuple(children) if any(children) else ())
-        self._keys[stored.cid] = child.keys
-        return stored
+        return self._stored[child] if isinstance(child, bytes) else self._close(child)
 
     def _keys_of(self, node: StoredNode) -> list[bytes]:
         keys = self._keys.get(node.cid)
