@@ -58,13 +58,7 @@ def build_app(network: Network, relay: Relay, faults: Faults) -> web.Application
 
 def status(app: web.Application) -> dict[str, Any]:
     """Returns what `/sim/status` answers."""
-    relay = app[RELAY]
-    return {
-        "frames_emitted": relay.emitted_count,
-        "frames_total": relay.total_count,
-        "subscribers": relay.subscriber_count,
-        "requests": dict(app[REQUESTS].count_by_kind),
-    }
+    return app[RELAY].counts() | {"requests": dict(app[REQUESTS].count_by_kind)}
 
 
 @web.middleware

@@ -53,7 +53,7 @@ class CapturedHistory:
             frames: in order; a frame without sequence number stands with the one after it.
             emission: rate (0: all at once) and habits.
         """
-        self.total_count = len(frames)
+        self.total_count = self.prepared_count = len(frames)
         self._frames = frames
         self._rate = emission.rate
         self._cursor_habit = emission.cursor_habit

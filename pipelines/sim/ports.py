@@ -61,6 +61,10 @@ class History(Protocol):
     def total_count(self) -> int | None:
         """How many frames there will ever be; None for a stream without end."""
 
+    @property
+    def prepared_count(self) -> int:
+        """How many frames were made so far, emitted or not."""
+
     def emitted_count(self, now_s: float) -> int:
         """Returns how many frames exist."""
 

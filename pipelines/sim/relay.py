@@ -39,16 +39,6 @@ class Relay:
         self._history = history
         self._transports: dict[web.WebSocketResponse, asyncio.Transport] = {}
 
-    @property
-    def subscriber_count(self) -> int:
-        """How many sockets are open."""
-        return len(self._transports)
-
-    @property
-    def total_count(self) -> int | None:
-        """How many frames there will ever be; None for no end."""
-        return self._history.total_count
-
     async def work(self) -> None:
         """Does what the history has to do although nobody asks, until it is cancelled."""
         while True:
@@ -57,10 +47,14 @@ class Relay:
                 return
             await asyncio.sleep(wait_s)
 
-    @property
-    def emitted_count(self) -> int:
-        """How many frames exist now."""
-        return self._history.emitted_count(time.monotonic())
+    def counts(self) -> dict[str, int | None]:
+        """Returns the numbers of frames and subscribers as `/sim/status` has them."""
+        return {
+            "frames_emitted": self._history.emitted_count(time.monotonic()),
+            "frames_prepared": self._history.prepared_count,
+            "frames_total": self._history.total_count,
+            "subscribers": len(self._transports),
+        }
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answers one subscription; returns when its socket is closed."""

@@ -88,7 +88,7 @@ class SimServer:
         return self._started.result(timeout=0)
 
     def status(self) -> dict[str, Any]:
-        """Returns `frames_emitted`, `frames_total`, `subscribers` and `requests` by kind."""
+        """Returns what `/sim/status` answers: numbers of frames, subscribers and requests."""
         return status(self._app)
 
     def start(self) -> Addresses:

@@ -9,8 +9,11 @@ do when the foremost subscriber takes them: so a network never runs away from it
 one without readers rests. What is told about accounts moves with the emission, event by event.
 
     what                         limit              when it is reached
-    prepared frames              `prepared_bytes`   no more are made until half are gone
+    prepared frames              `prepared_bytes`   no more are made
     emitted frames               `retained_bytes`   the oldest go; who still needs them is too slow
+
+Frames are made ahead while nobody is served, and piece by piece once the prepared ones are gone:
+both are work of the same thread, and a reader in a hurry gets all of it.
 
 A network that runs faster than its own clock would write revisions from the future, which readers
 refuse. So it waits when it has caught up with the present. spec: F-22 to F-27, G-05
@@ -87,8 +90,8 @@ class Stream:
         self._prepared: deque[Event] = deque()
         self._prepared_bytes = 0
         self._prepared_limit = prepared_bytes
-        self._is_filling = True
-        self._made_count = 0
+        self._is_served = False
+        self.prepared_count = 0
         self._last_made_us = 0
         self._retained = _Retained(retained_bytes, emission.retained_count)
         # `_base_count` frames existed at `_base_s`; None before the stream began.
@@ -140,15 +143,18 @@ class Stream:
         if index < self._retained.oldest_index:
             raise SubscriberTooSlowError
         self._emit_due(now_s, wanted_count=index + READ_COUNT - self._retained.next_index)
-        return self._retained.read(index, READ_COUNT)
+        frames = self._retained.read(index, READ_COUNT)
+        self._is_served |= bool(frames)
+        return frames
 
     def work(self, now_s: float) -> float | None:
-        """Makes frames ahead, and emits those that are due."""
+        """Emits the frames that are due, and makes some ahead unless somebody is served."""
         if self._base_s is not None and self._emission.rate:
             self._emit_due(now_s, wanted_count=0)
-        if self._is_filling:
+        is_served, self._is_served = self._is_served, False
+        if not is_served:
             self._make(_GENERATE_COUNT)
-        return 0 if self._is_filling and not self._has_met_the_present() else _IDLE_S
+        return 0 if self._may_make() else _IDLE_S
 
     def _emit_due(self, now_s: float, *, wanted_count: int) -> None:
         """Emits what the clock wants; without a rate, what a subscriber does."""
@@ -169,25 +175,23 @@ class Stream:
         for event in events:
             self._prepared_bytes -= len(event.frame)
             self._retained.add(event.seq, event.frame)
-        if self._prepared_bytes <= self._prepared_limit // 2 and not self._is_at_its_end():
-            self._is_filling = True
         return bool(events)
 
     def _make(self, count: int) -> None:
-        for _ in range(count):
-            if self._is_at_its_end() or self._prepared_bytes >= self._prepared_limit:
-                self._is_filling = False
-                return
-            if self._has_met_the_present():
-                return
+        while count > 0 and self._may_make():
             event = next(self._events)
-            self._made_count += 1
+            self.prepared_count += 1
             self._last_made_us = event.time_us
             self._prepared_bytes += len(event.frame)
             self._prepared.append(event)
+            count -= 1
 
-    def _is_at_its_end(self) -> bool:
-        return self._made_count == self.total_count
+    def _may_make(self) -> bool:
+        return (
+            self._prepared_bytes < self._prepared_limit
+            and self.prepared_count != self.total_count
+            and not self._has_met_the_present()
+        )
 
     def _has_met_the_present(self) -> bool:
         return self._last_made_us > self._wall_clock_us()

@@ -434,7 +434,12 @@ class TestControl:
     def test_the_status_counts_what_was_served(self, network: CapturedNetwork) -> None:
         with SimServer(network) as sim:
             total = len(network.frames)
-            nothing = {"frames_emitted": 0, "frames_total": total, "subscribers": 0}
+            nothing = {
+                "frames_emitted": 0,
+                "frames_prepared": total,
+                "frames_total": total,
+                "subscribers": 0,
+            }
             assert sim.status() == nothing | {"requests": {}}
             get(f"{sim.addresses.plc}/{PLC_DID}")
             get(f"{sim.addresses.plc}/{PLC_DID}")
