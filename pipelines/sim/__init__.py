@@ -1,13 +1,24 @@
 """A small AT network on loopback: relay socket, PLC directory, did:web host and repositories.
 
-    network.py    a capture folder → one value
-    emission.py   which frames exist now, and where a cursor starts
-    relay.py      com.atproto.sync.subscribeRepos
-    directory.py  PLC directory and did:web documents
-    repos.py      com.atproto.sync.getRepo and its relatives
-    state.py      what the handlers share
-    app.py        all of it as one web application, with status and faults
-    service.py    the running server
+    ports.py       what the handlers need of a network
+    network.py     a captured one: a capture folder → one value
+    emission.py      which of its frames exist now, and where a cursor starts
+    generated.py   a generated one
+    mix.py           what it follows from
+    generator.py     its events, one after the other
+    authors.py       what accounts write; content.py makes the records
+    identities.py    their PLC operations and documents
+    clock.py         its time
+    events.py        an event: the frame, and the truth about it
+    messages.py      how frames are encoded
+    stream.py        frames prepared ahead, emitted, kept for a while
+    truth.py         what really happened up to the last emitted frame
+    relay.py       com.atproto.sync.subscribeRepos
+    directory.py   PLC directory and did:web documents
+    repos.py       com.atproto.sync.getRepo and its relatives
+    state.py       what the handlers share
+    app.py         all of it as one web application, with status, truth and faults
+    service.py     the running server
 
-It serves what was captured, byte for byte, and proves nothing. It listens on loopback only.
+A capture is served byte for byte, and nothing in it is proven. It listens on loopback only.
 """

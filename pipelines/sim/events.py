@@ -1,4 +1,8 @@
-"""What happens in a generated network: events, and the account as each one leaves it."""
+"""What happens in a generated network: events, and the account as each one leaves it.
+
+An event's frame and the truth about it are two things. Whatever damages, repeats or drops frames
+between the generator and the stream leaves the truth as it is.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
