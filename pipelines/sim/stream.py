@@ -12,6 +12,9 @@ one without readers rests. What is told about accounts moves with the emission, 
     prepared frames              `prepared_bytes`   no more are made
     emitted frames               `retained_bytes`   the oldest go; who still needs them is too slow
 
+A prepared frame takes about three times its size: its event also holds the records, and the nodes
+in which its tree differs from the one before.
+
 Frames are made ahead while nobody is served, and piece by piece once the prepared ones are gone:
 both are work of the same thread, and a reader in a hurry gets all of it.
 
@@ -55,7 +58,12 @@ _PRESENT_S: Final = 0.1
 
 
 class Stream:
-    """The frames of a generated network as they come into being."""
+    """The frames of a generated network as they come into being.
+
+    Attributes:
+        total_count: how many events there will ever be; None for no end.
+        prepared_count: how many were made so far, emitted or not.
+    """
 
     def __init__(
         self,

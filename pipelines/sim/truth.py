@@ -111,7 +111,10 @@ class Truth:
 
 
 class TruthLog:
-    """A file with a JSON line for each event, in the order of emission."""
+    """A file with a JSON line for each event, in the order of emission.
+
+    Accounts that exist before the first event have no line of their own.
+    """
 
     def __init__(self, path: Path) -> None:
         """Makes the file, or empties it.

@@ -67,7 +67,8 @@ class PartialTree:
     """A tree of which some nodes are known, changed in place.
 
     Nodes are loaded when an operation first reaches them, and encoded once, when the root is
-    asked for. After an error the tree is unusable.
+    asked for. After an error the tree is unusable. Where nodes come from is the matter of `_has`,
+    `_load` and `_parse` alone: a tree that is not partial has its own (`tree.py`).
     """
 
     def __init__(self, blocks: Mapping[bytes, bytes], root: bytes) -> None:
