@@ -105,6 +105,19 @@ async def check_host(
         identity.require_key().verify(head.commit.unsigned, head.commit.signature)
 
 
+def listing(account: AccountTruth) -> dict[str, Any]:
+    """An account with a head as listRepos has it. spec: I-09."""
+    state = account.state
+    assert state.head is not None
+    fields = {
+        "did": state.did,
+        "head": encode_cid(state.head.commit_cid),
+        "rev": state.head.commit.rev,
+        "active": state.status is None,
+    }
+    return fields if state.status is None else fields | {"status": str(state.status)}
+
+
 def check_export(car: bytes, account: AccountTruth) -> None:
     """spec: C-11, I-04: commit, whole tree and all records, and nothing else."""
     roots, blocks = read_car(car)
@@ -126,8 +139,12 @@ def test_the_whole_stream_and_the_state_behind_it(network: GeneratedNetwork) -> 
         async def conversation(session: aiohttp.ClientSession) -> list[bytes]:
             async with session.ws_connect(subscribe_url(sim.addresses.relay, 0)) as socket:
                 frames = await receive(socket, EVENTS_COUNT)
-            for account in network.known.accounts().values():
+            accounts = network.known.accounts().values()
+            for account in accounts:
                 await check_host(session, sim, account)
+            url = f"{sim.addresses.plc}/xrpc/com.atproto.sync.listRepos"
+            expected = [listing(account) for account in accounts if account.state.head]
+            assert await get(session, url) == (200, {"repos": expected})
             return frames
 
         assert run(conversation) == expected
