@@ -67,6 +67,19 @@ def configure(*, level: int, stream: TextIO | None = None) -> None:
     root.propagate = False
 
 
+def adopt(*names: str) -> None:
+    """Sends the warnings of libraries where ours go; their chatter is kept back.
+
+    Args:
+        names: of their loggers.
+    """
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.handlers[:] = logging.getLogger(_ROOT).handlers
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
+
+
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")

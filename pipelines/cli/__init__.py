@@ -43,6 +43,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "bridge": ("bridge", "Relay socket → atproto.frames, byte for byte."),
     "explode": ("explode", "Frames → proven events and records."),
     "compact": ("compact", "Events → the state of each repository, and its latest records."),
+    "analytics": ("analytics", "Records → counts by minute, collection and language."),
     "status": ("status", "Show a running pipeline: who runs, how fast, how far behind."),
     "repo": ("repo", "Show what is held of one repository."),
     "audit": ("audit", "Recompute roots from the topics and compare them with what was signed."),

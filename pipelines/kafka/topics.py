@@ -42,10 +42,11 @@ class Format(StrEnum):
 
 
 class PartitionBy(StrEnum):
-    """What chooses the partition of a message."""
+    """What chooses the partition of a message: a hash of the DID or key, or that of its source."""
 
     DID = "did"
     KEY = "key"
+    SOURCE = "source"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class KeyRule:
     Attributes:
         content: what it is, for a person: `did`, `host`, `at-uri`, …
         encoding: how it becomes bytes.
-        partition_by: what is hashed to find the partition.
+        partition_by: what tells the partition.
     """
 
     content: str

@@ -32,6 +32,7 @@ KINDS = {
     "events": ("kind", {"commit", "sync", "identity", "account", "refused"}),
     "identities": ("origin", {"document", "operation"}),
     "latest": (None, set()),
+    "minutes": (None, set()),
     "records": ("operation", {"create", "update", "delete"}),
     "repos": ("sync", {"unknown", "synchronized", "desynchronized"}),
     "status": ("state", set(State)),

@@ -43,6 +43,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
         "epochs",
         "events",
         "identities",
+        "minutes",
         "quarantine",
         "repos",
         "status",

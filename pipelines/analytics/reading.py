@@ -1,0 +1,32 @@
+"""Reads the results of analytics: for the demo, the status screen, or a program of one's own."""
+
+from pipelines.analytics.minutes import (
+    TOPIC,
+    Cell,
+    MinuteCount,
+    Operations,
+    parse_minute_count,
+    sum_by_cell,
+)
+from pipelines.config import KafkaConfig
+from pipelines.kafka.reading import read_to_end
+
+
+def read_minutes(kafka: KafkaConfig, *, since_us: int = 0) -> dict[Cell, Operations]:
+    """Returns what the topic `minutes` says now, by minute, collection and language.
+
+    Args:
+        kafka: the cluster.
+        since_us: leaves out earlier minutes; microseconds since the epoch. It bounds the memory
+            needed, not the time: the topic is read from its beginning.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer.
+    """
+    last: dict[bytes, MinuteCount] = {}
+    for message in read_to_end(kafka, [kafka.topic(TOPIC)]):
+        if message.value is not None:
+            count = parse_minute_count(message.value)
+            if count.cell.minute_us >= since_us:
+                last[count.key] = count
+    return sum_by_cell(last.values())

@@ -1,0 +1,33 @@
+"""`standpipe analytics`: counts records by minute, collection and language."""
+
+import click
+
+from pipelines.cli.options import kafka_options
+from pipelines.config import KafkaConfig
+from pipelines.process import stop_event
+
+
+@click.command()
+@click.option(
+    "--slot",
+    default="0",
+    show_default=True,
+    metavar="NAME",
+    help="Stable name of this process in the status; each of a deployment has its own.",
+)
+@kafka_options
+def command(slot: str, kafka: KafkaConfig) -> None:
+    """Count records: atproto.records.* → minutes.
+
+    A Faust application. Each second it writes how many records every minute brought, by
+    collection and language, and commits its positions in the same transaction, so that a reader
+    with isolation.level=read_committed sees each record counted once.
+
+    Start up to as many as there are partitions; they share the work and take over from each other.
+    Ctrl-C commits what is counted and leaves the group.
+    """
+    # Faust takes a second to import; only this command needs it.
+    from pipelines.analytics import service  # noqa: PLC0415
+
+    with stop_event() as stop:
+        service.run(kafka, slot=slot, should_stop=stop.is_set)
