@@ -11,7 +11,7 @@ from typing import ClassVar, Final, Protocol
 import faust
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from faust.app.base import BootStrategy
+from faust.app.base import BootStrategy as FaustBootStrategy
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -62,7 +62,7 @@ class App(faust.App):
     record_agent: RecordAgent
     logger = get_logger("faust.app")  # Faust takes the name of the module
 
-    class BootStrategy(BootStrategy):
+    class BootStrategy(FaustBootStrategy):
         """What is started."""
 
         enable_kafka_producer = False

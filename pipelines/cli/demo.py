@@ -1,246 +1,163 @@
-"""`standpipe demo`: the pipeline on a captured network, from the broker's start to its stop."""
+"""`standpipe demo`: half a minute of a generated network through everything, then the proof."""
 
-import json
 import logging
 import shutil
-import subprocess
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import click
 from rich.console import Console
-from rich.json import JSON
-from rich.table import Table
 
 from pipelines import logs
-from pipelines.captures import read_frames
-from pipelines.cli.options import kafka_options
-from pipelines.config import DEFAULT_BOOTSTRAP_SERVERS, KafkaConfig, state_directory
+from pipelines.cli.options import is_default, kafka_options
+from pipelines.config import KafkaConfig, state_directory
+from pipelines.demo.checks import check_all
+from pipelines.demo.outcome import read_outcome
+from pipelines.demo.report import show_check, show_outcome
+from pipelines.demo.truth import Truth, load_truth
 from pipelines.errors import TransientError
-from pipelines.identity.offline import OfflineKeys
 from pipelines.kafka import admin
 from pipelines.kafka.broker import LocalBroker
-from pipelines.kafka.reading import read_to_end
-from pipelines.kafka.topics import registry
-from pipelines.process import start_child, stop_event
-from pipelines.report import FrameReport, Outcome, report_frames
-from pipelines.sim.network import load_network
-from pipelines.sim.service import SimServer
+from pipelines.process import stop_event
+from pipelines.status.display import Display
+from pipelines.status.overview import Overview
+from pipelines.status.stages import BRIDGE, STAGES
+from pipelines.status.watch import Watch
+from pipelines.up.children import (
+    Size,
+    addresses_in,
+    network_of,
+    stages_of,
+    supervised,
+)
+from pipelines.up.cluster import running_broker
+from pipelines.up.runner import Runner
+from pipelines.up.session import run
 
 # Not the ports of `standpipe kafka start`, so that a broker in use is left alone.
 BROKER_PORT = 29092
 CONTROLLER_PORT = 29093
-WORKERS_COUNT = 2
-DEADLINE_S = 120.0
+ACCOUNTS_COUNT = 60
+FRAMES_COUNT = 4_500
+RATE = 150
+SEED = 20_260_704
+SIZE = Size(workers_count=2, compactors_count=1)
+# On a slow machine the stages fall behind and catch up; beyond this they hang.
+DEADLINE_S = 300.0
 SAMPLE_COLLECTION = "app.bsky.feed.post"
-_POLL_S = 0.5
-
-Frame = tuple[int, int]  # partition and offset in `frames`
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """What the topics hold."""
-
-    frames: dict[Frame, bytes] = field(default_factory=dict)
-    events: dict[Frame, dict[str, Any]] = field(default_factory=dict)
-    quarantined: dict[Frame, str] = field(default_factory=dict)
-    records: Counter[str] = field(default_factory=Counter)
-    sample: dict[str, Any] | None = None
-    twice_count: int = 0
 
 
 @click.command()
-@click.option(
-    "--capture",
-    "folder",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=Path("tests/data/capture"),
-    show_default=True,
-    help="The captured network to run on.",
-)
 @kafka_options
-def command(folder: Path, kafka: KafkaConfig) -> int:
-    """Run the pipeline on a small captured network and show what comes out.
+@click.pass_context
+def command(ctx: click.Context, *, kafka: KafkaConfig) -> int:
+    """Run a generated network through the whole pipeline, and prove what comes out.
 
-    Starts a local Apache Kafka of its own (or uses the one of --bootstrap-servers), creates the
-    topics, serves the captured network on loopback, runs the bridge and two workers, and stops
-    everything it started. Exit code 0 only if every frame arrived once and was judged as
-    `standpipe verify` judges it.
+    Starts a local Apache Kafka of its own (or uses the one of --bootstrap-servers), creates
+    topics of its own, and runs for half a minute what `standpipe up --sim` runs. Then it stops
+    everything and compares the topics with what really happened in the network: frames,
+    accounts, every record, and the roots of all repositories.
+
+    Exit code 0 only if every check held.
     """
     logs.configure(level=logging.WARNING)
     console = Console(soft_wrap=True)
     started_s = time.monotonic()
-    with stop_event() as stop, ExitStack() as stack:
-        kafka = stack.enter_context(_cluster(kafka, console))
-        admin.apply(admin.plan(kafka))
-        console.print(f"topics    [bold]{kafka.topic_prefix}.*[/] created from schemas/")
-
-        frames = list(read_frames(folder / "frames.bin"))
-        sim = stack.enter_context(SimServer(load_network(folder)))
-        addresses = sim.addresses
-        console.print(f"upstream  {len(frames)} captured frames at {addresses.relay}")
-        logs_folder = state_directory() / "demo" / "logs"
-        bridge = ["bridge", "--relay", addresses.relay, "--cursor", "oldest"]
-        worker = ["explode", "--plc-url", addresses.plc, "--did-web-url", addresses.did_web]
-        workers = [[*worker, "--slot", str(slot)] for slot in range(WORKERS_COUNT)]
-        stack.enter_context(_stages(kafka, [bridge, *workers], logs_folder))
-        console.print(f"stages    bridge and {WORKERS_COUNT} workers run; logs in {logs_folder}")
-        outcome = _wait_for(kafka, len(frames), stop.is_set)
-        elapsed_s = time.monotonic() - started_s
-        reports = list(report_frames(frames, OfflineKeys.load(folder / "identities.jsonl")))
-    _show(console, reports, outcome)
-    problems = _check(frames, reports, outcome)
-    for problem in problems:
-        console.print(f"[red]FAILED[/]  {problem}")
-    if not problems:
-        console.print(
-            f"[green]OK[/]  {len(frames)} frames in, each judged once and as "
-            f"`standpipe verify` judges it ({elapsed_s:.0f} s, broker's start included)"
-        )
-    return 1 if problems else 0
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_event())
+        display = Display(console)
+        prefix = f"demo-{int(time.time())}"
+        if is_default(ctx, "bootstrap_servers"):
+            servers = stack.enter_context(_fresh_broker(display))
+            kafka = KafkaConfig(servers, prefix)
+        else:
+            kafka = replace(kafka, topic_prefix=prefix)
+            display.say(f"the topics {prefix}.* stay on {kafka.bootstrap_servers}")
+        truth = _run(kafka, display, stop.is_set)
+        outcome = read_outcome(kafka, SAMPLE_COLLECTION)
+    show_outcome(console, outcome)
+    checks = check_all(outcome, truth, FRAMES_COUNT)
+    for check in checks:
+        show_check(console, check)
+    seconds = time.monotonic() - started_s
+    console.print(f"{seconds:.0f} s, with the start of the broker; everything is stopped again")
+    return 1 if any(check.problems for check in checks) else 0
 
 
 @contextmanager
-def _cluster(kafka: KafkaConfig, console: Console) -> Iterator[KafkaConfig]:
-    """Yields a cluster with topics of our own: the given one, or a fresh local broker."""
-    prefix = f"demo-{int(time.time())}"
-    if kafka.bootstrap_servers != DEFAULT_BOOTSTRAP_SERVERS:
-        console.print(f"broker    {kafka.bootstrap_servers} (yours; the demo's topics stay on it)")
-        yield KafkaConfig(kafka.bootstrap_servers, prefix, kafka.options)
-        return
+def _fresh_broker(display: Display) -> Iterator[str]:
+    """Runs a broker without data for as long as the block."""
     directory = state_directory() / "demo" / "kafka"
     broker = LocalBroker(directory, port=BROKER_PORT, controller_port=CONTROLLER_PORT)
-    broker.stop()
+    broker.stop()  # that of a demo that was killed
     shutil.rmtree(directory, ignore_errors=True)
-    broker.start()
-    try:
-        console.print(f"broker    Apache Kafka at {broker.bootstrap_servers}")
-        yield KafkaConfig(broker.bootstrap_servers, prefix)
-    finally:
-        broker.stop()
+    with running_broker(broker, display.say) as servers:
+        yield servers
 
 
-@contextmanager
-def _stages(
-    kafka: KafkaConfig, commands: Sequence[Sequence[str]], logs_folder: Path
-) -> Iterator[None]:
-    """Runs stages as children, and stops them in the end."""
-    logs_folder.mkdir(parents=True, exist_ok=True)
-    cluster = [
-        "--bootstrap-servers",
-        kafka.bootstrap_servers,
-        "--topic-prefix",
-        kafka.topic_prefix,
-    ]
-    children: list[subprocess.Popen[bytes]] = []
-    with ExitStack() as files:
-        try:
-            for number, arguments in enumerate(commands):
-                path = logs_folder / f"{number}-{arguments[0]}.log"
-                log = files.enter_context(path.open("wb"))
-                children.append(start_child([*arguments, *cluster], stdout=log, stderr=log))
-            yield
-        finally:
-            for child in children:
-                child.terminate()
-            for child in children:
-                try:
-                    child.wait(20)
-                except subprocess.TimeoutExpired:
-                    child.kill()
-                    child.wait()
+def _run(kafka: KafkaConfig, display: Display, is_interrupted: Callable[[], bool]) -> Truth:
+    """Runs the pipeline until every frame has gone through all of it.
 
-
-def _wait_for(kafka: KafkaConfig, frames_count: int, should_stop: Callable[[], bool]) -> _Outcome:
-    """Reads the topics until every frame has been judged."""
-    deadline_s = time.monotonic() + DEADLINE_S
-    while True:
-        outcome = _read(kafka)
-        judged_count = len(outcome.events.keys() | outcome.quarantined.keys())
-        if judged_count >= frames_count:
-            # Again, now that all is there: the topics were not read at one moment.
-            return _read(kafka)
-        if should_stop():
-            raise click.Abort
-        if time.monotonic() > deadline_s:
-            raise TransientError(
-                f"after {DEADLINE_S:.0f} s only {judged_count} of {frames_count} frames are "
-                f"judged; the stages' logs in {state_directory() / 'demo' / 'logs'} say why"
-            )
-        time.sleep(_POLL_S)
-
-
-def _read(kafka: KafkaConfig) -> _Outcome:
-    outcome = _Outcome()
-    records = {kafka.topic(topic) for topic in registry().specs["records"].topics}
-    frames, events, quarantine = map(kafka.topic, ("frames", "events", "quarantine"))
-    for message in read_to_end(kafka, [*records, events, quarantine, frames]):
-        value = message.value or b""
-        if message.topic == events:
-            event = json.loads(value)
-            frame = (event["frame_partition"], event["frame_offset"])
-            outcome.twice_count += frame in outcome.events
-            outcome.events[frame] = event
-        elif message.topic == frames:
-            outcome.frames[message.partition, message.offset] = value
-        elif message.topic == quarantine:
-            headers = dict(message.headers)
-            frame = (int(headers["q.partition"]), int(headers["q.offset"]))
-            outcome.quarantined[frame] = headers["q.reason"].decode()
-        else:
-            collection = dict(message.headers)["collection"].decode()
-            outcome.records[collection] += 1
-            if collection == SAMPLE_COLLECTION:
-                outcome.sample = json.loads(value)
-    return outcome
-
-
-def _show(console: Console, reports: Sequence[FrameReport], outcome: _Outcome) -> None:
-    kinds = Counter(report.kind for report in reports)
-    console.print(_table("what went in", ("frames", "kind"), kinds))
-    verdicts = Counter(
-        event["kind"] if event["kind"] != "refused" else f"refused: {event['reason']}"
-        for event in outcome.events.values()
+    Returns:
+        What really happened in the network.
+    """
+    admin.apply(admin.plan(kafka))
+    folder = state_directory() / "demo" / "logs"
+    shutil.rmtree(folder, ignore_errors=True)
+    options = {"--accounts": ACCOUNTS_COUNT, "--rate": RATE, "--seed": SEED}
+    options |= {"--events": FRAMES_COUNT}
+    network = network_of(tuple(str(part) for option in options.items() for part in option))
+    display.say(
+        f"{FRAMES_COUNT:,} frames of {ACCOUNTS_COUNT} accounts, {RATE} a second; logs in {folder}"
     )
-    console.print(_table("what was proven, and what was refused", ("frames", "event"), verdicts))
-    console.print(_table("records", ("messages", "collection"), outcome.records))
-    if outcome.sample is not None:
-        console.print("a record message:")
-        console.print(JSON(json.dumps(outcome.sample)))
+    truths: list[Truth] = []
+    deadline_s = time.monotonic() + DEADLINE_S
+    with Runner(folder, display.say) as runner, Watch(kafka) as watch, display:
+
+        def overview() -> Overview:
+            return watch.look(supervised(runner.supervisor.states()))
+
+        def should_stop() -> bool:
+            if time.monotonic() > deadline_s:
+                raise TransientError(
+                    f"not every frame is through after {DEADLINE_S:.0f} s; the logs in {folder} "
+                    "say why"
+                )
+            if is_interrupted():
+                return True
+            if not truths and _is_through(overview()):
+                addresses = addresses_in(runner.log_of(network).read_text(encoding="utf-8"))
+                assert addresses is not None
+                truths.append(load_truth(addresses.plc))
+            return bool(truths)
+
+        def observe() -> None:
+            if display.is_due:
+                display.show(overview(), kafka)
+
+        failure = run(
+            runner,
+            network,
+            lambda upstream: stages_of(kafka, upstream, SIZE),
+            should_stop,
+            observe,
+        )
+    if failure is not None:
+        raise TransientError(
+            f"{failure.child.name} {failure.reason}; {runner.log_of(failure.child)} says why"
+        )
+    if not truths:
+        raise click.Abort
+    return truths[0]
 
 
-def _table(title: str, columns: tuple[str, str], counts: Counter[Any]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column(columns[0], justify="right")
-    table.add_column(columns[1])
-    for name, count in counts.most_common():
-        table.add_row(str(count), str(name))
-    return table
-
-
-def _check(
-    frames: Sequence[bytes], reports: Sequence[FrameReport], outcome: _Outcome
-) -> list[str]:
-    problems = []
-    if sorted(outcome.frames.values()) != sorted(frames):
-        problems.append("the frames in Kafka are not those of the capture")
-    if outcome.twice_count:
-        problems.append(f"{outcome.twice_count} frames have two events")
-    report_of = dict(zip(frames, reports, strict=True))
-    for where, frame in outcome.frames.items():
-        report = report_of.get(frame)
-        expected = None if report is None else report.reason
-        if report is not None and report.verdict is Outcome.REFUSED:
-            if outcome.quarantined.get(where) != expected:
-                problems.append(f"frame {report.n} is not in quarantine as {expected}")
-        elif where in outcome.quarantined or where not in outcome.events:
-            problems.append(f"the frame at {where} has no event")
-    if not outcome.records:
-        problems.append("there is no record")
-    return problems
+def _is_through(overview: Overview) -> bool:
+    """Whether every frame is in Kafka and no stage has anything left to do."""
+    lags = [stage.lag for stage in overview.stages if stage.name != BRIDGE.name]
+    return (
+        overview.frames_count >= FRAMES_COUNT
+        and len(lags) == len(STAGES) - 1
+        and all(lag is not None and lag.messages_count == 0 for lag in lags)
+    )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from pipelines.atproto.errors import ProtocolError
 from pipelines.atproto.syntax import Did, parse_did
@@ -33,6 +34,11 @@ class _DidType(click.ParamType):
 
 
 DID = _DidType()
+
+
+def is_default(ctx: click.Context, parameter: str) -> bool:
+    """Returns whether nobody has set a parameter: no flag, no environment, no settings file."""
+    return ctx.get_parameter_source(parameter) is ParameterSource.DEFAULT
 
 
 def kafka_options(function: Callable[..., Any]) -> Callable[..., Any]:

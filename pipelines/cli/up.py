@@ -1,16 +1,16 @@
 """`standpipe up`: the whole pipeline on this machine, in one command."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 from rich.console import Console
 
 from pipelines import logs
-from pipelines.cli.options import kafka_options
+from pipelines.cli.options import is_default, kafka_options
 from pipelines.config import KafkaConfig, state_directory
 from pipelines.kafka import admin
 from pipelines.kafka.broker import LocalBroker
@@ -25,6 +25,8 @@ from pipelines.up.session import Source, run
 from pipelines.up.supervisor import Child
 
 SIM_TOPIC_PREFIX = "sim"
+DEFAULT_ACCOUNTS_COUNT = 200
+DEFAULT_RATE = 100
 MAX_PROCESSES_COUNT = 64
 
 _CHOICES = """Say where the events come from, in one of these ways:
@@ -51,13 +53,29 @@ _CHOICES = """Say where the events come from, in one of these ways:
 )
 @click.option("--sim", "is_simulated", is_flag=True, help="Run on a network of our own.")
 @click.option(
+    "--accounts",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"With --sim: accounts of the generated network.  [default: {DEFAULT_ACCOUNTS_COUNT}]",
+)
+@click.option(
+    "--rate",
+    type=click.IntRange(min=0),
+    metavar="R",
+    help="With --sim: frames a second; 0 for as many as are read.  "
+    f"[default: {DEFAULT_RATE}, of a capture 0]",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="S",
+    help="With --sim: which generated network.  [default: 0]",
+)
+@click.option(
     "--capture",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="With --sim: a recorded network.",
-)
-@click.option(
-    "--rate", type=click.IntRange(min=0), metavar="R", help="With --sim: frames a second."
+    help="With --sim: a recorded network instead of a generated one.",
 )
 @click.option(
     "--workers",
@@ -81,8 +99,10 @@ def command(
     relays: tuple[str, ...],
     cursor: str,
     is_simulated: bool,
-    capture: Path | None,
+    accounts: int | None,
     rate: int | None,
+    seed: int | None,
+    capture: Path | None,
     workers: int,
     compactors: int,
     kafka: KafkaConfig,
@@ -105,11 +125,14 @@ def command(
     Exit code 0: it was stopped and everything ended cleanly. 1: a process died again and again
     (its last lines are shown), or did not end cleanly.
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
-    network = _network(is_simulated=is_simulated, capture=capture, rate=rate)
-    if (network is None) == (not relays):
+    if is_simulated == bool(relays):
         raise click.UsageError(_CHOICES)
+    options = {"--accounts": accounts, "--rate": rate, "--seed": seed, "--capture": capture}
+    network = network_of(_network_options(options)) if is_simulated else None
+    if not is_simulated and any(value is not None for value in options.values()):
+        raise click.UsageError(f"{', '.join(options)} go with --sim.\n\n{_CHOICES}")
     source: Source = Upstream(relays, cursor) if network is None else network
-    if network is not None and _is_default(ctx, "topic_prefix"):
+    if network is not None and is_default(ctx, "topic_prefix"):
         kafka = replace(kafka, topic_prefix=SIM_TOPIC_PREFIX)
     display = Display(Console())
     folder = state_directory() / "up" / kafka.topic_prefix
@@ -119,7 +142,7 @@ def command(
         logs.configure(level=logging.INFO, stream=log)
         purpose = f"runs the pipeline {kafka.topic_prefix}"
         stack.enter_context(exclusive(folder / "lock", purpose=purpose, timeout_s=0))
-        if _is_default(ctx, "bootstrap_servers"):
+        if is_default(ctx, "bootstrap_servers"):
             broker = LocalBroker(state_directory() / "kafka" / "data")
             servers = stack.enter_context(running_broker(broker, display.say))
             kafka = replace(kafka, bootstrap_servers=servers)
@@ -153,21 +176,15 @@ def command(
     return 1
 
 
-def _network(*, is_simulated: bool, capture: Path | None, rate: int | None) -> Child | None:
-    """Returns the simulated network to run, if one is wanted."""
-    given = {"--capture": capture, "--rate": rate}
-    options = [
-        text for name, value in given.items() if value is not None for text in (name, str(value))
-    ]
-    if not is_simulated:
-        if options:
-            raise click.UsageError(f"{options[0]} goes with --sim.\n\n{_CHOICES}")
-        return None
-    return network_of(tuple(options))
-
-
-def _is_default(ctx: click.Context, parameter: str) -> bool:
-    return ctx.get_parameter_source(parameter) is ParameterSource.DEFAULT
+def _network_options(given: Mapping[str, object]) -> tuple[str, ...]:
+    """Returns the options of `standpipe sim` for those that were given, and our defaults."""
+    options = {name: str(value) for name, value in given.items() if value is not None}
+    if "--capture" not in options:
+        options.setdefault("--accounts", str(DEFAULT_ACCOUNTS_COUNT))
+        options.setdefault("--rate", str(DEFAULT_RATE))
+    elif options.keys() & {"--accounts", "--seed"}:
+        raise click.UsageError(f"--accounts and --seed do not go with --capture.\n\n{_CHOICES}")
+    return tuple(part for option in options.items() for part in option)
 
 
 def _shared_options(ctx: click.Context) -> tuple[str, ...]:

@@ -108,6 +108,7 @@ def stages_of(
         ),
         *numbered("explode", size.workers_count, 1, *identities),
         *numbered("compact", size.compactors_count, 2),
+        *numbered("analytics", 1, 2),
     ]
     names = [child.name for child in children]
     twice = sorted({name for name in names if names.count(name) > 1})

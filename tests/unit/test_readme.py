@@ -16,7 +16,8 @@ _README = Path(__file__).parents[2] / "README.md"
 def test_the_library_example_verifies_a_recorded_commit(
     capture_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    [example] = re.findall(r"```python\n(.*?)```", _README.read_text(), re.DOTALL)
+    examples = re.findall(r"```python\n(.*?)```", _README.read_text(), re.DOTALL)
+    [example] = (text for text in examples if "verify_commit" in text)
     frame, did = next(
         (frame, message.did)
         for frame in read_frames(capture_folder / "frames.bin")

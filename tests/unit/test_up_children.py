@@ -1,10 +1,12 @@
 """Which processes a pipeline has, how the network is found, and the command line."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from pipelines.cli import _run
+from pipelines.cli.up import _network_options
 from pipelines.config import KafkaConfig
 from pipelines.errors import ConfigError
 from pipelines.sim.service import Addresses
@@ -40,6 +42,7 @@ def test_the_stages_of_a_relay() -> None:
         "explode.0": ("--verbose", "explode", "--slot", "0", *CLUSTER),
         "explode.1": ("--verbose", "explode", "--slot", "1", *CLUSTER),
         "compact.0": ("--verbose", "compact", "--slot", "0", *CLUSTER),
+        "analytics.0": ("--verbose", "analytics", "--slot", "0", *CLUSTER),
     }
     assert all(child.is_replaceable for child in children)
 
@@ -48,7 +51,8 @@ def test_who_writes_is_stopped_before_who_reads() -> None:
     network = network_of(())
     stages = stages_of(KAFKA, Upstream(("relay.example",), "live"), Size(1, 1))
     by_order = sorted([network, *stages], key=lambda child: child.stop_order)
-    assert [child.stage for child in by_order] == ["bridge", "explode", "compact", "sim"]
+    names = [child.stage for child in by_order]
+    assert names == ["bridge", "explode", "compact", "analytics", "sim"]
 
 
 def test_a_network_of_our_own_is_read_from_its_beginning_with_its_own_identities() -> None:
@@ -92,8 +96,32 @@ def test_the_status_learns_what_is_known_of_each_stage() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({}, ("--accounts", "200", "--rate", "100")),
+        (
+            {"--accounts": 5, "--rate": 0, "--seed": 7},
+            ("--accounts", "5", "--rate", "0", "--seed", "7"),
+        ),
+        ({"--rate": 3, "--capture": Path("x")}, ("--rate", "3", "--capture", "x")),
+        ({"--capture": Path("x")}, ("--capture", "x")),
+    ],
+)
+def test_the_network_has_the_size_that_was_asked_for(
+    given: dict[str, object], options: tuple[str, ...]
+) -> None:
+    assert _network_options(given) == options
+
+
+@pytest.mark.parametrize(
     "arguments",
-    [[], ["--relay", "relay.example", "--sim"], ["--rate", "5"], ["--capture", "x"]],
+    [
+        [],
+        ["--relay", "relay.example", "--sim"],
+        ["--rate", "5"],
+        ["--relay", "relay.example", "--capture", "x"],
+        ["--sim", "--capture", "x", "--seed", "1"],
+    ],
 )
 def test_without_a_source_of_events_both_choices_are_shown(
     arguments: list[str], capsys: pytest.CaptureFixture[str]

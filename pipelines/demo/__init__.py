@@ -1,0 +1,1 @@
+"""What a run left in the topics, against what really happened in the simulated network."""
