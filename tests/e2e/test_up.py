@@ -53,6 +53,10 @@ def wait_for_children(up: UpProcess) -> dict[str, int]:
     return {name: up.wait_for_start(name) for name in names}
 
 
+def conditions_in(seen: dict[str, Any]) -> list[str]:
+    return [p["condition"] for stage in seen["stages"] for p in stage["processes"]]
+
+
 def test_killed_stages_are_started_again_and_the_run_completes(
     config: KafkaConfig, capture_folder: Path, tmp_path: Path
 ) -> None:
@@ -69,11 +73,14 @@ def test_killed_stages_are_started_again_and_the_run_completes(
         up.wait_for(lambda: events_count(config) >= len(frames), "an event for each frame")
 
         # Seen from elsewhere, all is well again once every process has beaten.
-        wait_until(lambda: status(config)[0] == 0, "all is well", timeout_s=90)
+        wait_until(
+            lambda: status(config)[0] == 0 and conditions_in(status(config)[1]) == ["running"] * 5,
+            "all to run well",
+            timeout_s=90,
+        )
         _, seen = status(config)
-        conditions = [p["condition"] for stage in seen["stages"] for p in stage["processes"]]
-        assert conditions == ["running"] * 4
-        assert [stage["name"] for stage in seen["stages"]] == ["bridge", "explode", "compact"]
+        names = [stage["name"] for stage in seen["stages"]]
+        assert names == ["bridge", "explode", "compact", "analytics"]
 
         up.interrupt()
         assert up.wait() == 0, up.output
