@@ -57,11 +57,6 @@ class HeldPartition:
         state = self._overlay.get(did)
         return self._committed_repo(did) if state is None else state
 
-    def record(self, did: Did, path: str) -> Record | None:
-        """Returns a record, uncommitted changes included."""
-        where = (did, path)
-        return self._records[where] if where in self._records else self._store.record(did, path)
-
     def records(self, did: Did) -> Iterator[tuple[str, Record]]:
         """Yields the committed records of a repository in the order of their paths."""
         return self._store.records(did)

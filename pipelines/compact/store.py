@@ -126,11 +126,6 @@ class Store:
         for key, value in scan(self._db, prefix):
             yield key[len(prefix) :].decode(), _parse_record(value)
 
-    def record(self, did: Did, path: str) -> Record | None:
-        """Returns one record."""
-        value = self._db.get(_record_prefix(did) + path.encode())
-        return None if value is None else _parse_record(value)
-
     def write(self, changes: Changes, meta: Meta) -> None:
         """Writes changes and the positions that they belong to, all or nothing."""
         batch = WriteBatch(raw_mode=True)

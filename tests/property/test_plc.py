@@ -12,14 +12,9 @@ from support.repo import Signer, outcome
 from pipelines.atproto.errors import PlcError, Reason
 from pipelines.atproto.syntax import Did
 from pipelines.identity.plc import (
-    Chain,
-    LogEntry,
     Refused,
     Valid,
-    follow,
     judge_log,
-    parse_entry,
-    prune,
     verify_audit_log,
 )
 
@@ -124,26 +119,6 @@ def test_a_history_is_judged_as_by_the_oracle(steps: list[_Step]) -> None:
     for step, entry in zip(steps, judged, strict=True):
         if isinstance(entry, Valid):
             assert entry.signer == _SIGNERS[step.signer].key
-
-
-def _follow(did: Did, chain: Chain, entry: LogEntry) -> Chain | Reason:
-    return outcome(lambda: follow(did, chain, entry.operation, entry.created_us)[0])
-
-
-@settings(max_examples=100)
-@given(steps=_histories())
-def test_what_is_left_out_of_a_chain_changes_no_verdict(steps: list[_Step]) -> None:
-    log = _signed_log(steps)
-    did = Did(log[0]["did"])
-    whole: Chain = ()
-    pruned: Chain = ()
-    for value in log:
-        entry = parse_entry(did, value)
-        after, after_pruned = _follow(did, whole, entry), _follow(did, pruned, entry)
-        assert isinstance(after, Reason) == isinstance(after_pruned, Reason)
-        if not isinstance(after, Reason) and not isinstance(after_pruned, Reason):
-            whole, pruned = after, prune(after_pruned)
-            assert whole[-len(pruned) :] == pruned
 
 
 _FIRST = plc.operation()

@@ -59,7 +59,6 @@ def test_what_was_written_is_there_after_opening_again(folder: Path) -> None:
     assert store.repo(OTHER_DID) is None
     assert list(store.purging()) == [DID]
     assert list(store.records(DID)) == [("a.b.c/1", record)]
-    assert store.record(DID, "a.b.c/1") == record
     store.write(Changes({DID: None}, {DID: False}, {(DID, "a.b.c/1"): None}), meta)
     assert (store.repo(DID), list(store.purging()), list(store.records(DID))) == (None, [], [])
     store.close()
@@ -112,14 +111,12 @@ def test_changes_are_seen_at_once_and_stored_with_the_commit(folder: Path) -> No
     held = HeldPartition(store)
     apply(held, FIRST)
     assert held.repo(DID) is not None
-    assert held.record(DID, "a.b.c/1") == Record(cid_of(b"1"), rev(1))
     assert (store.repo(DID), list(store.records(DID))) == (None, [])
     assert held.repos_count == {}
     held.commit({"latest": 3}, now_ms=8)
     assert held.repos_count == {Sync.SYNCHRONIZED: 1}
     assert [path for path, _ in held.records(DID)] == ["a.b.c/1", "a.b.c/2"]
     apply(held, SECOND)
-    assert held.record(DID, "a.b.c/1") is None
     held.commit({"latest": 5, "repos": 2}, now_ms=9)
     held.close()
     store = Store(folder)
@@ -144,8 +141,6 @@ def test_what_is_discarded_never_was(folder: Path) -> None:
     held.remove_record(DID, "a.b.c/2")
     held.discard()
     assert held.repo(DID) == before
-    assert held.record(DID, "a.b.c/1") == Record(cid_of(b"1"), rev(1))
-    assert held.record(DID, "a.b.c/2") is not None
     held.commit({}, now_ms=2)
     assert [path for path, _ in held.records(DID)] == ["a.b.c/1", "a.b.c/2"]
     held.close()
