@@ -18,6 +18,9 @@ from pipelines.atproto.errors import CarError, CidError, ProtocolError, Reason
 
 # A header with one root is 58 bytes. More roots are legal and ignored; 64 of them fit.
 MAX_HEADER_BYTES = 4096
+# A record has at most 1 MiB, a node of the most and longest keys about as much. Bounds what a
+# length can make a reader of pieces keep. A bound of ours. spec: C-05, M-06
+MAX_SECTION_BYTES = 2 * 1024 * 1024
 # 2^63 - 1 takes nine bytes; no length that can occur takes more than four.
 _MAX_VARINT_BYTES = 9
 _VERSION = 1
@@ -47,40 +50,73 @@ def read_car(data: bytes) -> Car:
         CarError: malformed or truncated.
         CidError: a CID of a kind that cannot be checked, or a block that does not match its CID.
     """
-    header_length, start = _read_varint(data, 0)
-    if header_length > MAX_HEADER_BYTES:
-        raise CarError(Reason.CAR_HEADER, f"header of {header_length} bytes")
-    end = start + header_length
-    total = len(data)
-    if end > total:
+    start, end = _find_header(data)
+    if end > len(data):
         raise CarError(Reason.CAR_TRUNCATED, "the file ends inside its header")
     roots = _parse_header(data[start:end])
+    sections: list[tuple[bytes, bytes]] = []
+    position, _ = _split(data, end, 0, sections)
+    if position != len(data):
+        raise CarError(Reason.CAR_TRUNCATED, f"the file ends inside the block at {position}")
+    return Car(roots, dict(sections))
 
-    blocks: dict[bytes, bytes] = {}
-    position = end
-    while position < total:
-        # The common case of a two-byte varint in line: this loop runs ten times a commit.
-        length = data[position]
-        if length < 0x80:
-            position += 1
-        elif position + 1 < total and 0 < data[position + 1] < 0x80:
-            length += (data[position + 1] << 7) - 0x80
-            position += 2
-        else:
-            length, position = _read_varint(data, position)
-        end = position + length
-        if end > total:
-            raise CarError(Reason.CAR_TRUNCATED, f"the file ends inside the block at {position}")
-        if length < CID_BYTES:
-            raise CarError(Reason.CAR_SECTION, f"section of {length} bytes at {position}")
-        body = position + CID_BYTES
-        cid = data[position:body]
-        block = data[body:end]
-        if cid != DAG_CBOR_PREFIX + sha256(block).digest():
-            _check_other_cid(cid, block, position)
-        blocks[cid] = block
-        position = end
-    return Car(roots, blocks)
+
+class CarReader:
+    """Reads a CAR that arrives in pieces, of any size; keeps no more than one block and a piece.
+
+    Attributes:
+        roots: as in `Car`; empty until the header has arrived.
+        taken_bytes: where the first block begins that has not arrived whole.
+    """
+
+    def __init__(self) -> None:
+        self.roots: tuple[bytes, ...] = ()
+        self.taken_bytes = 0
+        self._pending = bytearray()
+        # With fewer pending bytes nothing can be done: so each byte is looked at once, however
+        # small the pieces are.
+        self._needed_bytes = 1
+
+    def feed(self, piece: bytes) -> list[tuple[bytes, bytes]]:
+        """Takes the next bytes of the file.
+
+        Args:
+            piece: some bytes, perhaps none.
+
+        Returns:
+            Raw CID and block of each block that is whole now, in the order of the file.
+
+        Raises:
+            CarError: malformed, or with a section of more than `MAX_SECTION_BYTES`.
+            CidError: as in `read_car`.
+        """
+        pending = self._pending
+        pending += piece
+        sections: list[tuple[bytes, bytes]] = []
+        if len(pending) < self._needed_bytes:
+            return sections
+        data = bytes(pending)
+        position = 0
+        if not self.roots:
+            start, position = _find_header(data)
+            if position > len(data):
+                self._needed_bytes = position
+                return sections
+            self.roots = _parse_header(data[start:position])
+        position, self._needed_bytes = _split(data, position, self.taken_bytes, sections)
+        del pending[:position]
+        self.taken_bytes += position
+        return sections
+
+    def close(self) -> None:
+        """Says that the file has ended.
+
+        Raises:
+            CarError: it ended inside its header or a block (`car.truncated`).
+        """
+        if self._pending or not self.roots:
+            position = self.taken_bytes
+            raise CarError(Reason.CAR_TRUNCATED, f"the file ends inside what begins at {position}")
 
 
 def write_car(root: bytes, blocks: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -122,6 +158,56 @@ def write_car_chunks(root: bytes, blocks: Iterable[tuple[bytes, bytes]]) -> Iter
         yield _varint(CID_BYTES + len(block)) + cid + block
 
 
+def _split(
+    data: bytes, position: int, offset: int, sections: list[tuple[bytes, bytes]]
+) -> tuple[int, int]:
+    """Splits sections and checks each block against its CID.
+
+    Args:
+        data: part of a file.
+        position: in it, where a section begins.
+        offset: of `data` in the file, for errors.
+        sections: raw CID and block are appended to it.
+
+    Returns:
+        Where the first section begins that `data` does not hold whole, and how many bytes from
+        there are needed at least to go on.
+    """
+    total = len(data)
+    append = sections.append
+    while position < total:
+        # The common case of a two-byte varint in line: this loop runs ten times a commit.
+        length = data[position]
+        if length < 0x80:
+            start = position + 1
+        elif position + 1 < total and 0 < data[position + 1] < 0x80:
+            length += (data[position + 1] << 7) - 0x80
+            start = position + 2
+        else:
+            length, start = _read_varint(data, position, offset)
+            if start > total:
+                return position, start - position
+            if length > MAX_SECTION_BYTES:
+                raise _bad_section(length, offset + position)
+        if length < CID_BYTES:
+            raise _bad_section(length, offset + position)
+        end = start + length
+        if end > total:
+            return position, end - position
+        body = start + CID_BYTES
+        cid = data[start:body]
+        block = data[body:end]
+        if cid != DAG_CBOR_PREFIX + sha256(block).digest():
+            _check_other_cid(cid, block, offset + position)
+        append((cid, block))
+        position = end
+    return position, 1
+
+
+def _bad_section(length: int, position: int) -> CarError:
+    return CarError(Reason.CAR_SECTION, f"section of {length} bytes at {position}")
+
+
 def _check_other_cid(cid: bytes, block: bytes, position: int) -> None:
     """Checks a block that is not an object with the right hash: perhaps a raw one."""
     if cid[:4] not in _PREFIXES:
@@ -130,20 +216,32 @@ def _check_other_cid(cid: bytes, block: bytes, position: int) -> None:
         raise CidError(Reason.CID_HASH_MISMATCH, f"the block at {position} has another hash")
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """Returns (value, next position) of an unsigned LEB128 number in its shortest form."""
+def _read_varint(data: bytes, position: int, offset: int) -> tuple[int, int]:
+    """Reads an unsigned LEB128 number in its shortest form.
+
+    Returns:
+        Value and next position; a position beyond the end of `data` if the number is not whole.
+    """
     value = 0
     for index, byte in enumerate(data[position : position + _MAX_VARINT_BYTES]):
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             if byte == 0 and index > 0:
-                raise CarError(Reason.CAR_SECTION, f"padded length at {position}")
-            if value == 0:
-                raise CarError(Reason.CAR_SECTION, f"empty section at {position}")
+                raise CarError(Reason.CAR_SECTION, f"padded length at {offset + position}")
             return value, position + index + 1
     if position + _MAX_VARINT_BYTES > len(data):
-        raise CarError(Reason.CAR_TRUNCATED, f"the file ends inside the length at {position}")
-    raise CarError(Reason.CAR_SECTION, f"length of more than 63 bits at {position}")
+        return 0, len(data) + 1
+    raise CarError(Reason.CAR_SECTION, f"length of more than 63 bits at {offset + position}")
+
+
+def _find_header(data: bytes) -> tuple[int, int]:
+    """Returns where a file's header begins and ends; the end may lie beyond `data`."""
+    length, start = _read_varint(data, 0, 0)
+    if start > len(data):
+        return start, start
+    if not 0 < length <= MAX_HEADER_BYTES:
+        raise CarError(Reason.CAR_HEADER, f"header of {length} bytes")
+    return start, start + length
 
 
 def _varint(number: int) -> bytes:

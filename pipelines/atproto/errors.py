@@ -43,6 +43,7 @@ class Reason(StrEnum):
     CAR_HEADER = "car.header"
     CAR_TRUNCATED = "car.truncated"
     CAR_SECTION = "car.section"
+    CAR_TOO_LARGE = "car.too_large"
     CAR_ROOT_MISSING = "car.root_missing"
     # Keys and signatures.
     KEY_INVALID = "key.invalid"

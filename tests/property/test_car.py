@@ -9,7 +9,7 @@ from support.oracle import cid_of
 from support.repo import make_step, outcome
 from support.wire import car, car_header, car_section
 
-from pipelines.atproto.car import read_car, write_car
+from pipelines.atproto.car import CarReader, read_car, write_car
 from pipelines.atproto.errors import Reason
 
 _BLOCKS = st.lists(st.binary(max_size=300), max_size=6)
@@ -46,3 +46,22 @@ def test_any_bytes_are_hashed_blocks_or_refused(raw: bytes) -> None:
     assert all(sha256(block).digest() == cid[4:] for cid, block in read.blocks.items())
     written = sum(len(car_section(cid, block)) for cid, block in read.blocks.items())
     assert written <= len(raw)
+
+
+@given(raw=_ANY_BYTES, size=st.integers(1, 400))
+def test_pieces_are_read_like_the_whole(raw: bytes, size: int) -> None:
+    """Spec: C-09."""
+
+    def read_pieces() -> tuple[tuple[bytes, ...], list[tuple[bytes, bytes]]]:
+        reader = CarReader()
+        sections = []
+        for start in range(0, len(raw), size):
+            sections += reader.feed(raw[start : start + size])
+        reader.close()
+        return reader.roots, sections
+
+    whole, pieces = outcome(lambda: read_car(raw)), outcome(read_pieces)
+    if isinstance(whole, Reason) or isinstance(pieces, Reason):
+        assert whole == pieces
+    else:
+        assert whole == (pieces[0], dict(pieces[1]))

@@ -118,6 +118,8 @@ def test_a_bad_header_is_refused(header: Any) -> None:
         pytest.param(b"\xac\x00" + _SECTIONS[0][1:], id="padded to two bytes"),
         pytest.param(b"\xac\x80\x00" + _SECTIONS[0][1:], id="padded to three bytes"),
         pytest.param(b"\xff" * 9 + b"\x01", id="more than 63 bits"),
+        pytest.param(b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f", id="2^63 - 1"),
+        pytest.param(varint(car.MAX_SECTION_BYTES + 1), id="larger than any block may be"),
     ],
 )
 def test_a_bad_length_is_refused(section: bytes) -> None:
@@ -132,7 +134,7 @@ def test_a_bad_length_is_refused(section: bytes) -> None:
         pytest.param(b"\xff", id="inside the header's length"),
         pytest.param(_HEADER[:1], id="before the header"),
         pytest.param(_HEADER + b"\xff\xff", id="inside a block's length"),
-        pytest.param(_HEADER + b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f", id="block of 2^63 - 1"),
+        pytest.param(_HEADER + varint(car.MAX_SECTION_BYTES), id="before the largest block"),
         pytest.param(_HEADER + b"\x24", id="before a CID"),
     ],
 )
@@ -142,7 +144,17 @@ def test_an_end_inside_something_is_refused(start: bytes) -> None:
 
 
 def test_a_header_without_length_is_refused() -> None:
-    assert _reason(b"\x00") is Reason.CAR_SECTION
+    assert _reason(b"\x00") is Reason.CAR_HEADER
+
+
+def test_a_block_may_have_two_mebibytes() -> None:
+    """Spec: M-06."""
+    block = b"x" * (car.MAX_SECTION_BYTES - len(_ROOT))
+    assert list(car.read_car(_HEADER + car_section(cid_of(block), block)).blocks) == [
+        cid_of(block)
+    ]
+    larger = block + b"x"
+    assert _reason(_HEADER + car_section(cid_of(larger), larger)) is Reason.CAR_SECTION
 
 
 def test_a_header_may_not_claim_more_than_it_can_need() -> None:
@@ -199,3 +211,66 @@ def test_nothing_is_written_that_no_reader_could_check(prefix: str) -> None:
 def test_a_blob_is_no_root() -> None:
     cid = RAW_PREFIX + _ROOT[4:]
     assert refusal(lambda: car.write_car(cid, [])).reason is Reason.CID_UNSUPPORTED
+
+
+@pytest.mark.parametrize("size", [1, 2, 58, 59, 60, 1_000, 10**6])
+def test_a_file_that_arrives_in_pieces_is_read_alike(size: int) -> None:
+    data = _HEADER + b"".join(_SECTIONS)
+    reader = car.CarReader()
+    sections = []
+    for start in range(0, len(data), size):
+        sections += reader.feed(data[start : start + size])
+        # Nothing is held back: what is whole has been given.
+        assert reader.taken_bytes + len(_SECTIONS[3]) > min(start + size, len(data))
+    reader.close()
+    assert sections == [(cid_of(block), block) for block in _BLOCKS]
+    assert reader.roots == (_ROOT,)
+    assert reader.taken_bytes == len(data)
+
+
+def test_the_roots_are_there_with_the_header() -> None:
+    reader = car.CarReader()
+    assert reader.feed(_HEADER[:-1]) == []
+    before = reader.roots
+    assert reader.feed(_HEADER[-1:]) == []
+    assert (before, reader.roots) == ((), (_ROOT,))
+
+
+def test_an_end_between_blocks_only_is_an_end() -> None:
+    """Spec: C-09."""
+    data = _HEADER + b"".join(_SECTIONS[:2])
+    ends = {len(_HEADER), len(_HEADER) + len(_SECTIONS[0]), len(data)}
+    for length in range(len(data) + 1):
+        reader = car.CarReader()
+        reader.feed(data[:length])
+        if length in ends:
+            reader.close()
+        else:
+            assert refusal(reader.close).reason is Reason.CAR_TRUNCATED
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        (_HEADER + varint(car.MAX_SECTION_BYTES + 1), Reason.CAR_SECTION),
+        (_HEADER + b"\xff" * 9, Reason.CAR_SECTION),
+        (b"\xff" * 9, Reason.CAR_SECTION),
+        (varint(car.MAX_HEADER_BYTES + 1), Reason.CAR_HEADER),
+        (_HEADER + _SECTIONS[1][:-1] + b"?", Reason.CID_HASH_MISMATCH),
+        (_HEADER + b"\x23", Reason.CAR_SECTION),
+    ],
+)
+def test_what_is_bad_is_refused_as_soon_as_it_is_there(start: bytes, reason: Reason) -> None:
+    """Spec: M-06: before anything else has to be kept."""
+    reader = car.CarReader()
+    for position in range(len(start) - 1):
+        assert reader.feed(start[position : position + 1]) == []
+    assert refusal(lambda: reader.feed(start[-1:])).reason is reason
+
+
+def test_errors_name_the_place_in_the_whole_file() -> None:
+    reader = car.CarReader()
+    for section in (_HEADER, *_SECTIONS[:2]):
+        reader.feed(section)
+    place = len(_HEADER) + len(_SECTIONS[0]) + len(_SECTIONS[1])
+    assert f"at {place}" in refusal(lambda: reader.feed(b"\x01")).detail

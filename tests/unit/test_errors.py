@@ -22,7 +22,7 @@ from support.repo import (
     sign_commit,
 )
 
-from pipelines.atproto import atjson, car, cbor, cid, commit, errors, frames, keys, syntax
+from pipelines.atproto import atjson, car, cbor, cid, commit, errors, frames, keys, repo, syntax
 from pipelines.atproto.errors import ProtocolError, Reason
 from pipelines.atproto.frames import MAX_COMMIT_BLOCKS_BYTES, MAX_FRAME_BYTES, MAX_OPS_COUNT
 from pipelines.atproto.mst import EMPTY_ROOT_CID, MAX_KEY_BYTES, MAX_NODE_ENTRIES_COUNT
@@ -165,6 +165,9 @@ _REFUSALS: dict[Reason, Callable[[], object]] = {
     Reason.CAR_HEADER: lambda: car.read_car(wire.car_header([])),
     Reason.CAR_TRUNCATED: lambda: car.read_car(_HEADER + _SECTION[:-1]),
     Reason.CAR_SECTION: lambda: car.read_car(_HEADER + b"\x00"),
+    Reason.CAR_TOO_LARGE: lambda: repo.verify_repo(
+        _STEP.car, SIGNER.key, limits=repo.Limits(car_bytes=1)
+    ),
     Reason.CAR_ROOT_MISSING: lambda: commit.open_commit(DID, _HEADER),
     Reason.KEY_INVALID: lambda: keys.parse_did_key("did:key:"),
     Reason.KEY_UNSUPPORTED: lambda: keys.parse_did_key(

@@ -1,14 +1,21 @@
 """A whole repository exported by the real network, with its contents as others list them."""
 
+import random
 from pathlib import Path
 
+import coincurve
 import pytest
 from support import oracle
+from support.repo import OTHER_SIGNER, refusal
+from support.wire import car
 
 from pipelines.atproto import mst
 from pipelines.atproto.car import read_car, write_car
 from pipelines.atproto.cid import cid_of, encode_cid, parse_cid
-from pipelines.atproto.commit import open_commit
+from pipelines.atproto.commit import SignedCommit, open_commit, parse_commit
+from pipelines.atproto.errors import Reason
+from pipelines.atproto.keys import VerifyingKey
+from pipelines.atproto.repo import stream_repo, verify_repo
 from pipelines.atproto.syntax import parse_did
 
 pytestmark = pytest.mark.shared
@@ -54,3 +61,32 @@ def test_the_tree_holds_the_listed_records_and_nothing_else(folder: Path) -> Non
     assert blocks == {roots[0]: blocks[roots[0]]} | tree.nodes | {
         cid: blocks[cid] for cid in listed.values()
     }
+
+
+def test_the_whole_repository_is_proven_and_holds_the_listed_records(folder: Path) -> None:
+    """Spec: C-11."""
+    data = (folder / "repo.car").read_bytes()
+    roots, blocks = read_car(data)
+    commit = parse_commit(blocks[roots[0]])
+    key = _signer_of(commit)
+    mixed = list(blocks.values())
+    random.Random(1).shuffle(mixed)
+    for source in (data, car(roots[0], mixed)):
+        stream = stream_repo(source, key, did=commit.did)
+        lines = [f"{record.path}\t{encode_cid(record.cid)}" for record in stream]
+        assert lines == (folder / "car_expected_records.tsv").read_text().splitlines()
+        assert stream.verified.commit == commit
+        assert stream.verified.block_count == 1 + stream.verified.node_count + len(lines)
+
+
+def test_under_another_key_nothing_is_proven(folder: Path) -> None:
+    data = (folder / "repo.car").read_bytes()
+    assert refusal(lambda: verify_repo(data, OTHER_SIGNER.key)).reason is Reason.SIGNATURE_INVALID
+
+
+def _signer_of(commit: SignedCommit) -> VerifyingKey:
+    """Returns a key under which the signature holds: nobody recorded the account's own."""
+    recovered = coincurve.PublicKey.from_signature_and_message(
+        commit.signature + b"\x00", commit.unsigned
+    )
+    return VerifyingKey("k256", recovered.format())

@@ -4,21 +4,23 @@ import gzip
 from collections import Counter
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from support import oracle
 from support.recordings import load_recording
-from support.repo import outcome
+from support.repo import outcome, refusal
 
 from pipelines.atproto import atjson
 from pipelines.atproto.car import read_car, write_car
 from pipelines.atproto.cid import cid_of, encode_cid
-from pipelines.atproto.commit import VerifiedCommit, parse_commit
+from pipelines.atproto.commit import SignedCommit, VerifiedCommit, parse_commit
 from pipelines.atproto.errors import DagCborError, Reason
 from pipelines.atproto.frames import Kind, parse_frame
 from pipelines.atproto.keys import VerifyingKey
-from pipelines.atproto.syntax import Did
+from pipelines.atproto.repo import stream_repo, verify_repo
+from pipelines.atproto.syntax import Did, tid_time_us
 from pipelines.captures import read_frames
 from pipelines.identity.offline import OfflineKeys
 from pipelines.report import Chain, FrameReport, Outcome, report_frames
@@ -161,6 +163,48 @@ def test_the_final_repositories_are_whole_and_their_records_map_back(folder: Pat
     }
 
 
+def test_every_final_repository_is_proven_and_holds_what_the_oracle_reads(folder: Path) -> None:
+    """Spec: C-11: none of these files is in streamable order."""
+    keys = load_recording(folder).keys
+    heads = {account["did"]: account["latestCommit"] for account in _accounts(folder)}
+    record_count = hidden_count = 0
+    paths = sorted(folder.glob("accounts/*/repo.car"))
+    for path in paths:
+        data = path.read_bytes()
+        roots, blocks = read_car(data)
+        commit = parse_commit(blocks[roots[0]])
+        stream = stream_repo(data, _key_of(commit, keys), did=commit.did)
+        found = {record.path: record.cid for record in stream}
+        assert list(found) == sorted(found)
+        assert found == oracle.read(blocks, commit.data_cid)
+        repo = stream.verified
+        head = {"cid": encode_cid(repo.commit_cid), "rev": repo.commit.rev}
+        if "error" in heads[commit.did]:  # the host does not serve it any more
+            hidden_count += 1
+        else:
+            assert heads[commit.did] == head
+        assert repo.byte_count == len(data)
+        assert repo.block_count == len(blocks)
+        record_count += repo.record_count
+    assert (len(paths), hidden_count, record_count) == (33, 2, 5729)
+
+
+def test_each_final_repository_needs_each_of_its_blocks(folder: Path) -> None:
+    """Spec: C-11: of the smaller ones."""
+    keys = load_recording(folder).keys
+    for path in sorted(folder.glob("accounts/*/repo.car"), key=lambda p: p.stat().st_size)[:12]:
+        roots, blocks = read_car(path.read_bytes())
+        key = _key_of(parse_commit(blocks[roots[0]]), keys)
+        for missing in blocks:
+            rest = [item for item in blocks.items() if item[0] != missing]
+            error = refusal(partial(verify_repo, write_car(roots[0], rest), key))
+            assert error.reason in {
+                Reason.CAR_ROOT_MISSING,
+                Reason.MST_BLOCK_MISSING,
+                Reason.COMMIT_RECORD_MISSING,
+            }
+
+
 def test_what_the_host_lists_as_json_is_what_the_repository_holds(folder: Path) -> None:
     """Spec: A-24: JSON and CIDs by another implementation."""
     odd: set[tuple[str, Reason | None]] = set()
@@ -194,6 +238,17 @@ def test_messages_about_the_connection_are_read(folder: Path, name: str, kind: K
     """Spec: F-14, F-24, F-25, F-27, F-44."""
     frames = list(read_frames(folder / "extra" / f"{name}.bin"))
     assert kind in {parse_frame(frame).kind for frame in frames}
+
+
+def _accounts(folder: Path) -> list[dict[str, Any]]:
+    accounts: list[dict[str, Any]] = orjson.loads((folder / "accounts.json").read_bytes())
+    return accounts
+
+
+def _key_of(commit: SignedCommit, keys: OfflineKeys) -> VerifyingKey:
+    """Returns the key that was current when the commit was signed."""
+    past = keys.key_at(commit.did, tid_time_us(commit.rev))
+    return keys.current_key(commit.did) if past is None else past
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -40,6 +40,7 @@ from pipelines.atproto.mst.node import (
     common_prefix_length,
     layer_of,
 )
+from pipelines.atproto.mst.traversal import Traversal, Wanted, traverse
 
 __all__ = [
     "EMPTY_NODE",
@@ -48,8 +49,11 @@ __all__ = [
     "MAX_LAYER",
     "MAX_NODE_ENTRIES_COUNT",
     "PartialTree",
+    "Traversal",
+    "Wanted",
     "common_prefix_length",
     "invert",
     "layer_of",
     "root_of",
+    "traverse",
 ]

@@ -14,7 +14,8 @@ from pipelines.atproto.mst.node import (
     MAX_LAYER,
     Child,
     Node,
-    check_layer,
+    check_place,
+    check_root,
     encode_child,
     layer_of,
     new_entry,
@@ -165,10 +166,7 @@ class PartialTree:
         root = self._root
         if isinstance(root, bytes):
             node = self._parse(root)
-            if not node.keys:
-                raise MstError(Reason.MST_NODE, "the root has no entries")
-            self._layer = layer_of(node.keys[0])
-            check_layer(node, self._layer)
+            self._layer = check_root(node)
             self._root = root = node
         return root
 
@@ -271,14 +269,7 @@ class PartialTree:
     def _load(self, cid: bytes, layer: int, low: bytes | None, high: bytes | None) -> Node:
         """Loads a node into its place: at `layer`, between the keys `low` and `high`."""
         node = self._parse(cid)
-        keys = node.keys
-        if not keys:
-            if layer == 0 or node.left is None:
-                raise MstError(Reason.MST_NODE, "a node without entries and without a child")
-            return node
-        if (low is not None and keys[0] <= low) or (high is not None and keys[-1] >= high):
-            raise MstError(Reason.MST_RANGE, "a node's keys leave the range of its place")
-        check_layer(node, layer)
+        check_place(node, layer, low, high)
         return node
 
     def _has(self, cid: bytes) -> bool:

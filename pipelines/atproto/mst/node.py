@@ -110,6 +110,33 @@ def check_layer(node: Node, layer: int) -> None:
         raise MstError(Reason.MST_LAYER, "a node of layer 0 has a child")
 
 
+def check_root(node: Node) -> int:
+    """Refuses what cannot be the root of a tree with records; returns the root's layer.
+
+    The layer follows from the keys: a root always has some (spec: B-24, B-27).
+    """
+    if not node.keys:
+        raise MstError(Reason.MST_NODE, "the root has no entries")
+    layer = layer_of(node.keys[0])
+    check_layer(node, layer)
+    return layer
+
+
+def check_place(node: Node, layer: int, low: bytes | None, high: bytes | None) -> None:
+    """Refuses a node that cannot hang at `layer` between the keys `low` and `high`.
+
+    None stands for an end that is open. spec: B-24…B-27
+    """
+    keys = node.keys
+    if not keys:
+        if layer == 0 or node.left is None:
+            raise MstError(Reason.MST_NODE, "a node without entries and without a child")
+        return
+    if (low is not None and keys[0] <= low) or (high is not None and keys[-1] >= high):
+        raise MstError(Reason.MST_RANGE, "a node's keys leave the range of its place")
+    check_layer(node, layer)
+
+
 def check_suffix(suffix: bytes) -> None:
     """Refuses an empty suffix, and one that begins with a byte that no path has.
 
