@@ -16,13 +16,19 @@ import click
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench import broker, compact, hot_path, sim
+from bench import broker, compact, hot_path, repo, sim
 
 _PACKAGES = ("libipld", "cbrrr", "coincurve", "cryptography", "orjson", "atproto")
 _CPU_INFO = Path("/proc/cpuinfo")
 
 # In the order in which they are run; each takes the number of rounds.
-_SECTIONS: tuple[Callable[[int], None], ...] = (hot_path.run, sim.run, broker.run, compact.run)
+_SECTIONS: tuple[Callable[[int], None], ...] = (
+    hot_path.run,
+    repo.run,
+    sim.run,
+    broker.run,
+    compact.run,
+)
 
 
 def machine() -> str:
