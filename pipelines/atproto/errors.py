@@ -29,6 +29,9 @@ class Reason(StrEnum):
     SYNTAX_PATH = "syntax.path"
     SYNTAX_AT_URI = "syntax.at_uri"
     SYNTAX_DATETIME = "syntax.datetime"
+    SYNTAX_URI = "syntax.uri"
+    SYNTAX_LANGUAGE = "syntax.language"
+    SYNTAX_CID = "syntax.cid"
     # Encodings.
     CBOR_INVALID = "cbor.invalid"
     CBOR_NOT_CANONICAL = "cbor.not_canonical"
@@ -144,7 +147,7 @@ class FrameError(ProtocolError):
 
 
 class IdentifierError(ProtocolError):
-    """A DID, handle, NSID, record key, TID, path, AT-URI or datetime has the wrong syntax."""
+    """A DID, handle, NSID, record key, TID, path, URI, time, language or CID has bad syntax."""
 
 
 class DagCborError(ProtocolError):

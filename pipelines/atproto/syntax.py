@@ -100,7 +100,7 @@ def parse_did(value: object) -> Did:
     """
     if isinstance(value, str) and len(value) <= MAX_DID_LENGTH and _match_did(value):
         return Did(value)
-    raise _refusal(Reason.SYNTAX_DID, "a DID", value)
+    raise refusal(Reason.SYNTAX_DID, "a DID", value)
 
 
 def parse_handle(value: object) -> Handle:
@@ -117,7 +117,7 @@ def parse_handle(value: object) -> Handle:
     """
     if isinstance(value, str) and len(value) <= MAX_HANDLE_LENGTH and _match_handle(value):
         return Handle(value.lower())
-    raise _refusal(Reason.SYNTAX_HANDLE, "a handle", value)
+    raise refusal(Reason.SYNTAX_HANDLE, "a handle", value)
 
 
 def parse_at_identifier(value: object) -> Did | Handle:
@@ -147,7 +147,7 @@ def parse_nsid(value: object) -> Nsid:
     """
     if isinstance(value, str) and len(value) <= MAX_NSID_LENGTH and _match_nsid(value):
         return Nsid(value)
-    raise _refusal(Reason.SYNTAX_NSID, "an NSID", value)
+    raise refusal(Reason.SYNTAX_NSID, "an NSID", value)
 
 
 def parse_record_key(value: object) -> RecordKey:
@@ -164,7 +164,7 @@ def parse_record_key(value: object) -> RecordKey:
     """
     if isinstance(value, str) and _match_record_key(value):
         return RecordKey(value)
-    raise _refusal(Reason.SYNTAX_RECORD_KEY, "a record key", value)
+    raise refusal(Reason.SYNTAX_RECORD_KEY, "a record key", value)
 
 
 def parse_path(value: object) -> tuple[Nsid, RecordKey]:
@@ -186,7 +186,7 @@ def parse_path(value: object) -> tuple[Nsid, RecordKey]:
         collection, rkey = match.groups()
         if len(collection) <= MAX_NSID_LENGTH:
             return Nsid(collection), RecordKey(rkey)
-    raise _refusal(Reason.SYNTAX_PATH, "a record path (collection/rkey)", value)
+    raise refusal(Reason.SYNTAX_PATH, "a record path (collection/rkey)", value)
 
 
 def parse_tid(value: object) -> Tid:
@@ -203,7 +203,7 @@ def parse_tid(value: object) -> Tid:
     """
     if isinstance(value, str) and _match_tid(value):
         return Tid(value)
-    raise _refusal(Reason.SYNTAX_TID, "a TID", value)
+    raise refusal(Reason.SYNTAX_TID, "a TID", value)
 
 
 def tid_time_us(tid: Tid) -> int:
@@ -214,15 +214,23 @@ def tid_time_us(tid: Tid) -> int:
     return int(tid.translate(_TID_DIGITS), 32) >> _TID_CLOCK_ID_BITS
 
 
+def tid_clock_id(tid: Tid) -> int:
+    """Returns the clock in a TID, from 0 to `MAX_TID_CLOCK_ID`."""
+    return int(tid.translate(_TID_DIGITS), 32) & MAX_TID_CLOCK_ID
+
+
 def make_tid(time_us: int, clock_id: int) -> Tid:
     """Returns the TID of a time.
 
     Args:
         time_us: microseconds since the epoch, from 0 to `MAX_TID_TIME_US`.
         clock_id: from 0 to `MAX_TID_CLOCK_ID`; tells apart who makes TIDs at the same time.
+
+    Raises:
+        ValueError: one of them is out of its range.
     """
-    assert 0 <= time_us <= MAX_TID_TIME_US
-    assert 0 <= clock_id <= MAX_TID_CLOCK_ID
+    if not (0 <= time_us <= MAX_TID_TIME_US and 0 <= clock_id <= MAX_TID_CLOCK_ID):
+        raise ValueError(f"no TID has the time {time_us} µs and the clock {clock_id}")
     number = time_us << _TID_CLOCK_ID_BITS | clock_id
     return Tid("".join([_TID_ALPHABET[number >> shift & 31] for shift in _TID_SHIFTS]))
 
@@ -252,7 +260,7 @@ def parse_at_uri(value: object) -> AtUri:
             raise IdentifierError(
                 Reason.SYNTAX_AT_URI, f"an AT-URI with a bad part: {error.detail}"
             ) from None
-    raise _refusal(Reason.SYNTAX_AT_URI, "an AT-URI", value)
+    raise refusal(Reason.SYNTAX_AT_URI, "an AT-URI", value)
 
 
 def parse_datetime(value: object) -> int:
@@ -273,7 +281,7 @@ def parse_datetime(value: object) -> int:
         time_us = _datetime_us(value)
         if time_us is not None:
             return time_us
-    raise _refusal(Reason.SYNTAX_DATETIME, "a datetime", value)
+    raise refusal(Reason.SYNTAX_DATETIME, "a datetime", value)
 
 
 def _datetime_us(text: str) -> int | None:
@@ -302,7 +310,8 @@ def _datetime_us(text: str) -> int | None:
     return time_us if time_us >= _YEAR_ZERO_US else None
 
 
-def _refusal(reason: Reason, what: str, value: object) -> IdentifierError:
+def refusal(reason: Reason, what: str, value: object) -> IdentifierError:
+    """Returns the error of a parser that expected `what`, with a short form of the value."""
     if not isinstance(value, str):
         return IdentifierError(reason, f"not {what}: {type(value).__name__} instead of text")
     shown = value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "…"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.atproto import syntax
+from pipelines.atproto import strings, syntax
 from pipelines.atproto.errors import IdentifierError
 
 _TID_ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"
@@ -25,6 +25,9 @@ _PARSERS: list[Callable[[object], object]] = [
     syntax.parse_tid,
     syntax.parse_at_uri,
     syntax.parse_datetime,
+    strings.parse_uri,
+    strings.parse_language,
+    strings.parse_cid_text,
 ]
 
 _DIDS = st.from_regex(r"did:[a-z]{1,8}:[a-zA-Z0-9._:%-]{0,40}[a-zA-Z0-9._-]", fullmatch=True)
@@ -136,6 +139,7 @@ def test_a_tid_is_an_unsigned_64_bit_number(number: int) -> None:
     """Spec: K-05."""
     tid = syntax.parse_tid(_tid(number))
     assert syntax.tid_time_us(tid) == number >> 10
+    assert syntax.tid_clock_id(tid) == number & 0x3FF
 
 
 @given(
@@ -148,6 +152,17 @@ def test_a_tid_is_made_of_time_and_clock(time_us: int, clock_id: int) -> None:
     assert tid == _tid(time_us << 10 | clock_id)
     assert syntax.parse_tid(tid) == tid
     assert syntax.tid_time_us(tid) == time_us
+    assert syntax.tid_clock_id(tid) == clock_id
+
+
+@pytest.mark.parametrize(
+    ("time_us", "clock_id"),
+    [(-1, 0), (syntax.MAX_TID_TIME_US + 1, 0), (0, -1), (0, syntax.MAX_TID_CLOCK_ID + 1)],
+)
+def test_no_tid_is_made_beyond_its_range(time_us: int, clock_id: int) -> None:
+    """Spec: K-05."""
+    with pytest.raises(ValueError, match="no TID"):
+        syntax.make_tid(time_us, clock_id)
 
 
 def test_a_tid_of_a_known_time() -> None:

@@ -22,7 +22,19 @@ from support.repo import (
     sign_commit,
 )
 
-from pipelines.atproto import atjson, car, cbor, cid, commit, errors, frames, keys, repo, syntax
+from pipelines.atproto import (
+    atjson,
+    car,
+    cbor,
+    cid,
+    commit,
+    errors,
+    frames,
+    keys,
+    repo,
+    strings,
+    syntax,
+)
 from pipelines.atproto.errors import ProtocolError, Reason
 from pipelines.atproto.frames import MAX_COMMIT_BLOCKS_BYTES, MAX_FRAME_BYTES, MAX_OPS_COUNT
 from pipelines.atproto.mst import EMPTY_ROOT_CID, MAX_KEY_BYTES, MAX_NODE_ENTRIES_COUNT
@@ -148,6 +160,9 @@ _REFUSALS: dict[Reason, Callable[[], object]] = {
     Reason.SYNTAX_PATH: lambda: syntax.parse_path("com.example.note/"),
     Reason.SYNTAX_AT_URI: lambda: syntax.parse_at_uri(f"at://{DID}/"),
     Reason.SYNTAX_DATETIME: lambda: syntax.parse_datetime("2026-01-01"),
+    Reason.SYNTAX_URI: lambda: strings.parse_uri("example.com"),
+    Reason.SYNTAX_LANGUAGE: lambda: strings.parse_language("JA"),
+    Reason.SYNTAX_CID: lambda: strings.parse_cid_text("Qm" + "a" * 44),
     Reason.CBOR_INVALID: lambda: cbor.decode(b""),
     Reason.CBOR_NOT_CANONICAL: lambda: cbor.decode(b"\x18\x00"),
     Reason.CBOR_DEPTH: lambda: atjson.to_json(b"\xa1\x61a" * 129 + b"\x00"),

@@ -1,11 +1,11 @@
-"""Published vectors for identifiers: interop/syntax (spec: K-01 to K-06, K-08, K-09)."""
+"""Published vectors for identifiers: interop/syntax (spec: K-01 to K-09)."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipelines.atproto import syntax
+from pipelines.atproto import strings, syntax
 from pipelines.atproto.errors import IdentifierError, Reason
 
 pytestmark = pytest.mark.shared
@@ -21,6 +21,9 @@ _PARSERS: dict[str, Parser] = {
     "aturi": syntax.parse_at_uri,
     "datetime": syntax.parse_datetime,
     "atidentifier": syntax.parse_at_identifier,
+    "uri": strings.parse_uri,
+    "language": strings.parse_language,
+    "cid": strings.parse_cid_text,
 }
 _REASONS = {
     "did": {Reason.SYNTAX_DID},
@@ -31,6 +34,9 @@ _REASONS = {
     "aturi": {Reason.SYNTAX_AT_URI},
     "datetime": {Reason.SYNTAX_DATETIME},
     "atidentifier": {Reason.SYNTAX_DID, Reason.SYNTAX_HANDLE},
+    "uri": {Reason.SYNTAX_URI},
+    "language": {Reason.SYNTAX_LANGUAGE},
+    "cid": {Reason.SYNTAX_CID},
 }
 _VALID = {
     "did": 24,
@@ -41,6 +47,9 @@ _VALID = {
     "aturi": 23,
     "datetime": 35,
     "atidentifier": 11,
+    "uri": 9,
+    "language": 18,
+    "cid": 8,
 }
 _INVALID = {
     "did": 18,
@@ -51,6 +60,9 @@ _INVALID = {
     "aturi": 72,
     "datetime": 45,
     "atidentifier": 22,
+    "uri": 12,
+    "language": 7,
+    "cid": 10,
 }
 
 
@@ -88,3 +100,9 @@ def test_well_formed_times_that_do_not_exist_are_refused(shared_data: Path) -> N
     cases = _cases(shared_data, "datetime_parse_invalid.txt")
     assert len(cases) == 7
     assert {_refusal("datetime", case) for case in cases} == {Reason.SYNTAX_DATETIME}
+
+
+def test_well_formed_languages_that_repeat_a_part_are_refused(shared_data: Path) -> None:
+    cases = _cases(shared_data, "language_parse_invalid.txt")
+    assert len(cases) == 4
+    assert {_refusal("language", case) for case in cases} == {Reason.SYNTAX_LANGUAGE}
