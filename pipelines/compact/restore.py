@@ -1,35 +1,22 @@
 """Makes a store current: reads from `repos` and `latest.*` what it does not have yet.
 
-A store is used as far as it goes if it was built from these very topics and is younger than their
-tombstones' life; otherwise tombstones that it has not seen may be gone, and it is built anew. So
-is one that is missing or cannot be read.
+When a store may be used, and how what it lacks is read: `pipelines.kafka.copies`.
 
 The caller has waited until everything that predecessors wrote is readable, and nobody else writes
 these partitions now.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from pipelines import logs
 from pipelines.atproto.cid import parse_cid
 from pipelines.atproto.syntax import Did
 from pipelines.compact.outputs import OutputTopics, record_address, record_headers
 from pipelines.compact.state import Sync, parse_repo
 from pipelines.compact.store import Changes, Meta, Record, Store
 from pipelines.config import KafkaConfig
+from pipelines.kafka.copies import Original
 from pipelines.kafka.messages import InputMessage
-from pipelines.kafka.reading import read_between
-from pipelines.rocks import StoreError, remove_store
-
-# One write to the store, and how often the caller hears of us.
-BATCH_MESSAGES = 5_000
-PROGRESS_INTERVAL_S = 5.0
-# Of the tombstones' life, so that a store in use does not come close to it.
-_USABLE_SHARE = 0.5
-
-_log = logs.get_logger("compact")
 
 
 class Restoration:
@@ -54,12 +41,9 @@ class Restoration:
             clock_ms: milliseconds since the epoch.
             only: the only repository that is wanted; all by default.
         """
-        self._kafka = kafka
+        self._original = Original(kafka, "compact", topic_ids, tombstone_life_ms, clock_ms)
         self._only = None if only is None else (only.encode(), f"at://{only}/".encode())
         self._repos = topics.repos
-        self._topic_ids = dict(topic_ids)
-        self._usable_ms = int(tombstone_life_ms * _USABLE_SHARE)
-        self._clock_ms = clock_ms
 
     def open(self, folder: Path, ends: Mapping[str, int]) -> Store:
         """Opens a store if it can be used, or makes an empty one in its place.
@@ -68,24 +52,13 @@ class Restoration:
             folder: where the store is.
             ends: by topic, the offset after the last message in this partition.
         """
-        try:
-            store = Store(folder)
-        except StoreError as error:
-            _log.warning("store_rebuilt", folder=str(folder), detail=str(error))
-        else:
-            problem = self._problem(store.meta, ends)
-            if problem is None:
-                return store
-            if store.meta is not None:
-                _log.warning("store_rebuilt", folder=str(folder), detail=problem)
-            store.close()
-        remove_store(folder)
-        return self.create(folder)
+        return self._original.open(folder, ends, Store) or self.create(folder)
 
     def create(self, folder: Path) -> Store:
         """Makes an empty store."""
         store = Store(folder)
-        store.write(Changes(), Meta(self._topic_ids, written_ms=self._clock_ms()))
+        original = self._original
+        store.write(Changes(), Meta(original.topic_ids, written_ms=original.clock_ms()))
         return store
 
     def fill(self, store: Store, partition: int, ends: Mapping[str, int]) -> Iterator[None]:
@@ -97,34 +70,15 @@ class Restoration:
             ends: as for `open`.
         """
         assert store.meta is not None
-        starts = {(topic, partition): store.meta.next_offsets.get(topic, 0) for topic in ends}
-        targets = {(topic, partition): end for topic, end in ends.items()}
-        total = sum(max(0, targets[where] - start) for where, start in starts.items())
-        started_s = reported_s = time.monotonic()
-        done = 0
         batch = _Batch(store, self._repos)
-        for message in read_between(self._kafka, starts, targets):
-            batch.add(message, is_wanted=self._is_wanted(message.key))
-            if batch.count >= BATCH_MESSAGES:
-                done += batch.count
-                batch.write(self._clock_ms())
-                yield
-                if time.monotonic() - reported_s > PROGRESS_INTERVAL_S:
-                    reported_s = time.monotonic()
-                    rate = done / (reported_s - started_s)
-                    _log.info(
-                        "restoring", partition=partition, done=done, total=total, per_s=int(rate)
-                    )
-        done += batch.count
+        for messages in self._original.missing(store.meta, partition, ends):
+            for message in messages:
+                batch.add(message, is_wanted=self._is_wanted(message.key))
+            batch.write(self._original.clock_ms())
+            yield
         # To the very ends: behind the last message there are markers that nobody needs again.
         batch.next_offsets.update(ends)
-        batch.write(self._clock_ms())
-        _log.info(
-            "restored",
-            partition=partition,
-            messages=done,
-            seconds=round(time.monotonic() - started_s, 3),
-        )
+        batch.write(self._original.clock_ms())
         yield
 
     def _is_wanted(self, key: bytes | None) -> bool:
@@ -132,18 +86,6 @@ class Restoration:
             return True
         did, prefix = self._only
         return key == did or key.startswith(prefix)
-
-    def _problem(self, meta: Meta | None, ends: Mapping[str, int]) -> str | None:
-        """Returns why a store cannot be used, or None."""
-        if meta is None:
-            return "it is empty"
-        if meta.topic_ids != self._topic_ids:
-            return "it was built from other topics"
-        if self._clock_ms() - meta.written_ms > self._usable_ms:
-            return "it is older than the tombstones it may have missed"
-        if any(offset > ends[topic] for topic, offset in meta.next_offsets.items()):
-            return "it is ahead of the topics"
-        return None
 
 
 class _Batch:
@@ -155,11 +97,9 @@ class _Batch:
         self._repos_topic = repos_topic
         self._changes = Changes()
         self.next_offsets = dict(store.meta.next_offsets)
-        self.count = 0
 
     def add(self, message: InputMessage, *, is_wanted: bool) -> None:
         assert message.key is not None
-        self.count += 1
         self.next_offsets[message.topic] = message.offset + 1
         if not is_wanted:
             return
@@ -189,7 +129,6 @@ class _Batch:
             self._changes, Meta(old.topic_ids, dict(self.next_offsets), now_ms, +counts)
         )
         self._changes = Changes()
-        self.count = 0
 
 
 def _sync_of(value: bytes) -> Sync:
