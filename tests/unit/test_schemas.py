@@ -30,6 +30,7 @@ KINDS = {
     "cursors": (None, set()),
     "epochs": (None, set()),
     "events": ("kind", {"commit", "sync", "identity", "account", "refused"}),
+    "identities": ("origin", {"document", "operation"}),
     "latest": (None, set()),
     "minutes": (None, set()),
     "records": ("operation", {"create", "update", "delete"}),
@@ -95,7 +96,7 @@ def test_everything_about_one_account_is_partitioned_alike() -> None:
         if spec.key.partition_by is PartitionBy.DID:
             assert spec.partitions is None
     by_did = {spec.name for spec in SPECS if spec.key.partition_by is PartitionBy.DID}
-    assert by_did == {"frames", "events", "records", "repos", "latest"}
+    assert by_did == {"frames", "events", "records", "repos", "latest", "identities"}
 
 
 def test_admitted_collections_are_valid_names_in_order() -> None:

@@ -42,6 +42,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
         "cursors",
         "epochs",
         "events",
+        "identities",
         "minutes",
         "quarantine",
         "repos",
@@ -50,7 +51,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
     assert "records.app.bsky.feed.like" in topics
     assert "records.other" in topics
     assert "records" not in topics
-    assert len(topics) == 8 + 2 * (len(registry().admitted_collections) + 1)
+    assert len(topics) == 9 + 2 * (len(registry().admitted_collections) + 1)
 
 
 def test_entry_is_typed() -> None:
