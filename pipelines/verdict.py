@@ -3,7 +3,7 @@
 What explode, `standpipe verify` and replay share. The order of tries for the key (spec: E-14):
 
     1. the current key
-    2. the current key, fetched again once
+    2. the current key, fetched again once after the frame was received
     3. the key that was current at the time in the commit's own, signed revision
 
 The third lets a worker that lags behind a key rotation, or a replay, prove what was right when it
@@ -59,8 +59,13 @@ class KeyLookup(Protocol):
     def current_key(self, did: Did) -> VerifyingKey:
         """Returns the key in the DID's document, possibly from a cache."""
 
-    def refreshed_key(self, did: Did) -> VerifyingKey | None:
-        """Returns the key in the document fetched anew; None if unchanged or not due."""
+    def refreshed_key(self, did: Did, since_us: int | None) -> VerifyingKey | None:
+        """Returns the key in a document fetched anew, at a time or later; None if it is the same.
+
+        Args:
+            did: the account.
+            since_us: when the frame was received, microseconds since the epoch; None for now.
+        """
 
     def key_at(self, did: Did, time_us: int) -> VerifyingKey | None:
         """Returns the key that was current at a time; None if there is no history."""
@@ -143,7 +148,7 @@ def _judge_signed(envelope: Envelope, keys: KeyLookup, received_us: int | None) 
         if not isinstance(blocks, bytes):
             raise FrameError(Reason.FRAME_FIELD, "blocks are missing")
         candidate = open_commit(did, blocks)
-        authentic = _authenticate(candidate, keys)
+        authentic = _authenticate(candidate, keys, received_us)
         check_rev_not_future(
             candidate.commit, parse_datetime(envelope.time) if received_us is None else received_us
         )
@@ -158,12 +163,14 @@ def _judge_signed(envelope: Envelope, keys: KeyLookup, received_us: int | None) 
         return Refused(error, envelope, opened)
 
 
-def _authenticate(opened: OpenedCommit, keys: KeyLookup) -> AuthenticCommit:
+def _authenticate(
+    opened: OpenedCommit, keys: KeyLookup, received_us: int | None
+) -> AuthenticCommit:
     did, time_us = opened.commit.did, tid_time_us(opened.commit.rev)
     # Lazy: most commits are signed by the current key, and each further one costs a request.
     look_ups: tuple[Callable[[], VerifyingKey | None], ...] = (
         lambda: keys.current_key(did),
-        lambda: keys.refreshed_key(did),
+        lambda: keys.refreshed_key(did, received_us),
         lambda: keys.key_at(did, time_us),
     )
     refusal: ProtocolError | None = None

@@ -1,12 +1,14 @@
 """`standpipe explode`: one worker that proves frames and publishes events and records."""
 
+from pathlib import Path
+
 import click
 
 from pipelines.cli.options import kafka_options
 from pipelines.cli.resolving import resolver_options
-from pipelines.config import KafkaConfig
+from pipelines.config import KafkaConfig, state_directory
 from pipelines.explode import service
-from pipelines.identity.keyring import KeyRing
+from pipelines.identity.memory import DEFAULT_KEYS_COUNT, KEY_BYTES
 from pipelines.identity.resolver import Resolver
 from pipelines.process import stop_event
 
@@ -19,20 +21,43 @@ from pipelines.process import stop_event
     metavar="NAME",
     help="Stable name of this worker; each worker of a deployment has its own.",
 )
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    metavar="DIR",
+    help="Where the local stores are. Default: explode/<topic prefix>/<slot> in $STANDPIPE_HOME "
+    "(.standpipe). They may be deleted at any time: they are rebuilt from the topic identities.",
+)
+@click.option(
+    "--memory-keys",
+    type=click.IntRange(min=1),
+    default=DEFAULT_KEYS_COUNT,
+    show_default=True,
+    metavar="N",
+    help=f"Signing keys kept in memory, {KEY_BYTES} bytes each; the others are in the stores.",
+)
 @resolver_options
 @kafka_options
-def command(slot: str, resolver: Resolver, kafka: KafkaConfig) -> None:
-    """Prove frames: atproto.frames → events, records, quarantine.
+def command(
+    slot: str, state_dir: Path | None, memory_keys: int, resolver: Resolver, kafka: KafkaConfig
+) -> None:
+    """Prove frames: atproto.frames → events, records, quarantine, identities.
 
     Start as many as there are partitions, each with its own --slot; they share the work and take
-    over from each other. Every output is committed together with the position of its frame, so
-    that a reader with isolation.level=read_committed sees each exactly once.
+    over from each other, with what they know of identities. Every output is committed together
+    with the position of its frame, so that a reader with isolation.level=read_committed sees each
+    exactly once.
 
     Ctrl-C finishes the batch in hand and leaves the group.
     """
+    folder = state_dir or state_directory() / "explode" / kafka.topic_prefix / slot
     with stop_event() as stop:
-        keys = KeyRing(resolver)
-        try:
-            service.run(kafka, keys, slot=slot, should_stop=stop.is_set)
-        finally:
-            keys.close()
+        service.run(
+            kafka,
+            resolver,
+            folder,
+            slot=slot,
+            should_stop=stop.is_set,
+            max_keys=memory_keys,
+        )

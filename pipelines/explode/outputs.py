@@ -36,6 +36,7 @@ class OutputTopics:
 
     events: str
     quarantine: str
+    identities: str
     records_other: str
     records_by_collection: Mapping[str, str]
 

@@ -1,118 +1,59 @@
 """Explode as a process: frames in, verdicts with cached keys, events and records out."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, assert_never
+from contextlib import closing
+from pathlib import Path
 
-from pipelines import logs
-from pipelines.atproto.commit import VerifiedCommit
-from pipelines.atproto.frames import IdentityMessage
-from pipelines.atproto.syntax import Did
 from pipelines.config import KafkaConfig
-from pipelines.explode.outputs import OutputTopics, Source, outputs_of
-from pipelines.kafka.admin import check_partitions
+from pipelines.explode.identities import HeldIdentities
+from pipelines.explode.outputs import OutputTopics
+from pipelines.explode.stage import STAGE, ExplodeStage
+from pipelines.identity.keyring import KeyRing
+from pipelines.identity.lookups import DidResolver
+from pipelines.identity.memory import DEFAULT_KEYS_COUNT
+from pipelines.kafka.admin import check_partitions, topic_ids
 from pipelines.kafka.beat import TOPIC as STATUS
-from pipelines.kafka.counts import LoopCounts, Tally
+from pipelines.kafka.copies import Original
+from pipelines.kafka.counts import LoopCounts
+from pipelines.kafka.following import Follower
 from pipelines.kafka.heartbeat import heartbeat
-from pipelines.kafka.loop import Stateless, TransactionalLoop, run_restarting
-from pipelines.kafka.messages import InputMessage, OutputMessage, Position
+from pipelines.kafka.locks import exclusive
+from pipelines.kafka.loop import TransactionalLoop, run_restarting
+from pipelines.kafka.reading import readable_log_ends
 from pipelines.kafka.topics import Registry, registry
-from pipelines.verdict import KeyLookup, Proven, Refused, Skipped, Unsigned, Verdict, judge_frame
 
-STAGE = "explode"
-
-_log = logs.get_logger(STAGE)
-
-
-class CachedKeys(KeyLookup, Protocol):
-    """Key look-up with a cache that can be filled ahead and emptied."""
-
-    def prefetch(self, dids: Sequence[Did]) -> None:
-        """Looks up unknown DIDs concurrently; failures show when a key is asked for."""
-
-    def forget(self, did: Did) -> None:
-        """Marks what is known of a DID as stale."""
-
-
-class ExplodeStage(Stateless):
-    """One frame at a time; holds no state of any repository.
-
-    Attributes:
-        tally: frames by verdict, and messages written by topic.
-    """
-
-    def __init__(self, keys: CachedKeys, topics: OutputTopics) -> None:
-        """Wires the stage.
-
-        Args:
-            keys: where signing keys come from.
-            topics: where outputs go.
-        """
-        self._keys = keys
-        self._topics = topics
-        self._kinds = {topics.events: "events", topics.quarantine: "quarantine"}
-        self.tally = Tally()
-
-    def prepare(self, batch: Sequence[InputMessage]) -> None:
-        """Looks up the signing keys of a batch, all at once."""
-        self._keys.prefetch(list(dict.fromkeys(map(_did, batch))))
-
-    def process(self, message: InputMessage) -> Sequence[OutputMessage]:
-        """Proves one frame and returns what it causes.
-
-        Raises:
-            IdentityUnavailableError: the signing key cannot be looked up now.
-        """
-        source = source_of(message)
-        verdict = judge_frame(message.value or b"", self._keys, source.received_us)
-        if isinstance(verdict, Unsigned):
-            # The document or the hosting may have changed: ask again before the next commit.
-            self._keys.forget(verdict.message.did)
-        elif isinstance(verdict, Refused):
-            _log.warning(
-                "refused",
-                reason=verdict.error.reason,
-                did=_did(message),
-                partition=message.partition,
-                offset=message.offset,
-                detail=verdict.error.detail,
-            )
-        self.tally.add(*_category(verdict))
-        outputs = outputs_of(verdict, source, self._topics)
-        for output in outputs:
-            self.tally.add("written", self._kinds.get(output.topic, "records"))
-        return outputs
-
-    def committed(self, next_offsets: Mapping[Position, int]) -> None:  # noqa: ARG002 - Stage's
-        """Counts what was processed."""
-        self.tally.commit()
-
-    def discard(self) -> None:
-        """Does not count what will be processed again."""
-        self.tally.discard()
+# A predecessor in the slot that was killed is gone at once; one that stops cleanly takes seconds.
+LOCK_TIMEOUT_S = 30.0
 
 
 def run(
-    kafka: KafkaConfig, keys: CachedKeys, *, slot: str, should_stop: Callable[[], bool]
+    kafka: KafkaConfig,
+    resolver: DidResolver,
+    folder: Path,
+    *,
+    slot: str,
+    should_stop: Callable[[], bool],
+    max_keys: int = DEFAULT_KEYS_COUNT,
 ) -> None:
     """Runs one worker until it is asked to stop.
 
     Args:
         kafka: the cluster.
-        keys: where signing keys come from.
+        resolver: asked for identities that nobody knows yet; closed with the worker.
+        folder: for the stores of this slot; made if missing.
         slot: stable name of this worker among its kind.
         should_stop: asked between batches.
+        max_keys: how many keys are kept in memory.
 
     Raises:
         ConfigError: topics are missing or not co-partitioned.
-        BrokerUnavailableError: no broker answers at the start.
+        BrokerUnavailableError: no broker answers at the start, or another process has the stores.
         FencedError: another process runs in this slot.
         OffsetLostError: frames were deleted before they were read.
     """
-    topics = registry()
-    names = output_topics(kafka, topics)
-    written = ["events", "quarantine", *topics.specs["records"].topics]
-    check_partitions(kafka, ["frames", *written, STATUS])
-    stage = ExplodeStage(keys, names)
+    folder.mkdir(parents=True, exist_ok=True)
+    purpose = f"has the stores in {folder}"
     counts = LoopCounts()
 
     def create() -> TransactionalLoop:
@@ -126,8 +67,54 @@ def run(
             counts=counts,
         )
 
-    with heartbeat(kafka, STAGE, slot, lambda: counts.report(stage.tally.groups)):
+    with (
+        exclusive(folder / "lock", purpose=purpose, timeout_s=LOCK_TIMEOUT_S),
+        closing(create_stage(kafka, resolver, folder, max_keys)) as stage,
+        heartbeat(kafka, STAGE, slot, lambda: counts.report(stage.groups)),
+    ):
         run_restarting(create, should_stop)
+
+
+def create_stage(
+    kafka: KafkaConfig, resolver: DidResolver, folder: Path, max_keys: int = DEFAULT_KEYS_COUNT
+) -> ExplodeStage:
+    """Returns the stage of a deployment, with nothing restored.
+
+    Args:
+        kafka: the cluster.
+        resolver: asked for identities; closed with the stage.
+        folder: for the stores.
+        max_keys: how many keys are kept in memory.
+
+    Raises:
+        ConfigError: topics are missing or not co-partitioned.
+        BrokerUnavailableError: no broker answers.
+    """
+    known = registry()
+    written = ["events", "quarantine", "identities", *known.specs["records"].topics]
+    partitions_count = check_partitions(kafka, ["frames", *written, STATUS])["frames"]
+    topics = output_topics(kafka, known)
+
+    def partition_ends(partitions: Sequence[int]) -> Mapping[int, int]:
+        wanted = [(topics.identities, partition) for partition in partitions]
+        ends = readable_log_ends(kafka, wanted)
+        return {partition: end for (_, partition), end in ends.items()}
+
+    identities = HeldIdentities(
+        topics.identities,
+        partitions_count,
+        folder / "identities",
+        Original(
+            kafka,
+            STAGE,
+            topic_ids(kafka, [topics.identities]),
+            int(known.specs["identities"].configs["delete.retention.ms"]),
+            _now_ms,
+        ),
+        partition_ends,
+        Follower(kafka),
+    )
+    return ExplodeStage(KeyRing(resolver, identities, max_keys=max_keys), identities, topics)
 
 
 def output_topics(kafka: KafkaConfig, topics: Registry) -> OutputTopics:
@@ -135,6 +122,7 @@ def output_topics(kafka: KafkaConfig, topics: Registry) -> OutputTopics:
     return OutputTopics(
         events=kafka.topic("events"),
         quarantine=kafka.topic("quarantine"),
+        identities=kafka.topic("identities"),
         records_other=kafka.topic("records.other"),
         records_by_collection={
             nsid: kafka.topic(topics.topic_for_collection(nsid))
@@ -143,31 +131,5 @@ def output_topics(kafka: KafkaConfig, topics: Registry) -> OutputTopics:
     )
 
 
-def source_of(message: InputMessage) -> Source:
-    """Returns where a frame came from, by the headers that the bridge wrote."""
-    headers = dict(message.headers)
-    return Source(
-        host=headers["host"].decode(),
-        received_us=int(headers["received_us"]),
-        message=message,
-    )
-
-
-def _category(verdict: Verdict) -> tuple[str, str]:
-    """Returns the group in which a verdict is counted, and its member."""
-    match verdict:
-        case Proven(verified):
-            return "proven", "commit" if isinstance(verified, VerifiedCommit) else "sync"
-        case Unsigned(message):
-            return "unsigned", "identity" if isinstance(message, IdentityMessage) else "account"
-        case Refused(error):
-            return "refused", error.reason
-        case Skipped(envelope):
-            return "skipped", envelope.kind
-        case _:
-            assert_never(verdict)
-
-
-def _did(message: InputMessage) -> Did:
-    # The bridge keys each frame by the DID that it read in it.
-    return Did((message.key or b"").decode())
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

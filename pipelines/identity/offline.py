@@ -75,7 +75,11 @@ class OfflineKeys:
             raise copy.copy(identity)  # raising one error twice would pile up its tracebacks
         return identity.require_key()
 
-    def refreshed_key(self, did: Did) -> VerifyingKey | None:
+    def refreshed_key(
+        self,
+        did: Did,
+        since_us: int | None,  # noqa: ARG002 - a file is of one moment
+    ) -> VerifyingKey | None:
         """Returns None: a file does not change."""
         self._account(did)
         return None

@@ -50,6 +50,8 @@ DEFAULT_PLC_PER_S: Final = 100
 WEB_HOST_LIMITS: Final = PaceLimits(concurrent_count=2, per_s=1, burst_count=5)
 WEB_CONCURRENT_COUNT: Final = 32
 
+_WELL_KNOWN: Final = "/.well-known/did.json"
+
 _match_base_url = re.compile(r"(https?://[a-zA-Z0-9.:\[\]-]+(?:/[^\s?#]*?)?)/?").fullmatch
 # The only form the directory makes: the start of a hash. What else follows is never sent to it.
 _match_plc = re.compile("did:plc:[a-z2-7]{24}").fullmatch
@@ -184,6 +186,12 @@ class Resolver:
                 return None
             raise IdentityError(Reason.IDENTITY_LOG, error.detail, did=did) from None
 
+    def source_of(self, did: Did) -> str:
+        """Returns the base URL of who is asked for a DID, which is of a form that can be asked."""
+        if did.startswith("did:plc:"):
+            return self._plc_url
+        return self._did_web_url(did).removesuffix(_WELL_KNOWN)
+
     async def close(self) -> None:
         """Closes the connections. Requests that are under way fail as unavailable."""
         await self._plc.close()
@@ -201,12 +209,12 @@ class Resolver:
             except IdentifierError:
                 raise _unsupported(did, "a did:web holds a host name and nothing else") from None
         if self._did_web_base is not None:
-            return f"{self._did_web_base}/{host}/.well-known/did.json"
+            return f"{self._did_web_base}/{host}{_WELL_KNOWN}"
         if is_localhost and self._allow_loopback:
-            return f"http://{host}/.well-known/did.json"
+            return f"http://{host}{_WELL_KNOWN}"
         if not is_public_name(host):
             raise _unsupported(did, "its host is not a name on the public network")
-        return f"https://{host}/.well-known/did.json"
+        return f"https://{host}{_WELL_KNOWN}"
 
     async def _get(
         self, did: Did, fetcher: Fetcher, url: str, limit_bytes: int, past_caches: bool

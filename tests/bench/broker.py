@@ -14,12 +14,11 @@ import click
 from bench.hot_path import recording_folder
 from confluent_kafka import Consumer, Producer
 from conftest import free_port
+from support.identities import RecordedResolver
 from support.kafka import create_topic
 from support.recordings import load_recording
 
 from pipelines.atproto.frames import parse_envelope
-from pipelines.atproto.keys import VerifyingKey
-from pipelines.atproto.syntax import Did
 from pipelines.config import KafkaConfig
 from pipelines.explode import service
 from pipelines.identity.offline import OfflineKeys
@@ -29,7 +28,6 @@ from pipelines.kafka.clients import create_group_consumer
 from pipelines.kafka.loop import TransactionalLoop
 from pipelines.kafka.messages import OutputMessage
 from pipelines.kafka.partition import partition_for
-from pipelines.kafka.topics import registry
 from pipelines.kafka.transaction import Transaction, TransactionalProducer
 
 PARTITIONS = 4
@@ -108,24 +106,25 @@ def measure_explode(bootstrap: str, frames: Sequence[bytes], keys: OfflineKeys) 
     rounds = -(-EXPLODE_FRAMES_COUNT // len(frames))
     count = rounds * len(frames)
     _publish(kafka, [*frames] * rounds)
-    names = service.output_topics(kafka, registry())
-
     loop: TransactionalLoop | None = None
 
     def is_done() -> bool:
         return loop is not None and loop.counts.inputs_count >= count
 
-    loop = TransactionalLoop(
-        kafka,
-        stage_name="explode",
-        slot="bench",
-        topics=[kafka.topic("frames")],
-        stage=service.ExplodeStage(_KeysAtHand(keys), names),
-        should_stop=is_done,
-    )
-    cpu_s = time.process_time()
-    elapsed_s = _timed_ms(loop.run) / 1000
-    cpu_s = time.process_time() - cpu_s
+    with tempfile.TemporaryDirectory(prefix="standpipe-bench-") as folder:
+        stage = service.create_stage(kafka, RecordedResolver(keys), Path(folder))
+        loop = TransactionalLoop(
+            kafka,
+            stage_name="explode",
+            slot="bench",
+            topics=[kafka.topic("frames")],
+            stage=stage,
+            should_stop=is_done,
+        )
+        cpu_s = time.process_time()
+        elapsed_s = _timed_ms(loop.run) / 1000
+        cpu_s = time.process_time() - cpu_s
+        stage.close()
     counts = loop.counts
     click.echo("explode through the broker, one worker, keys in memory")
     click.echo(
@@ -133,23 +132,6 @@ def measure_explode(bootstrap: str, frames: Sequence[bytes], keys: OfflineKeys) 
         f"{counts.transactions_count} transactions, {counts.outputs_count} messages, "
         f"{counts.output_bytes / 1e6:.0f} MB out; {cpu_s / count * 1e6:.0f} µs of CPU a frame"
     )
-
-
-class _KeysAtHand:
-    """Keys as the stage wants them: nothing to fetch, nothing to forget."""
-
-    def __init__(self, keys: OfflineKeys) -> None:
-        self.current_key = keys.current_key
-        self.key_at = keys.key_at
-
-    def refreshed_key(self, _did: Did) -> VerifyingKey | None:
-        return None
-
-    def prefetch(self, dids: Sequence[Did]) -> None:
-        """All keys are here."""
-
-    def forget(self, did: Did) -> None:
-        """The file does not change."""
 
 
 def _publish(kafka: KafkaConfig, frames: Sequence[bytes]) -> None:

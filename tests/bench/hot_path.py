@@ -60,8 +60,8 @@ class _Keys:
     def current_key(self, did: Did) -> VerifyingKey:
         return self.by_did[did]
 
-    def refreshed_key(self, did: Did) -> None:
-        raise AssertionError(f"the current key of {did} is right")
+    def refreshed_key(self, did: Did, since_us: int | None) -> None:
+        raise AssertionError(f"the current key of {did} is right at {since_us}")
 
     def key_at(self, did: Did, time_us: int) -> None:
         raise AssertionError(f"the current key of {did} is right at {time_us}")

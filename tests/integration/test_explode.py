@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from support.frames import publish_frames
 from support.kafka import read_committed, wait_until
 
 from pipelines.atproto.errors import ProtocolError
@@ -16,13 +16,11 @@ from pipelines.atproto.frames import parse_envelope
 from pipelines.captures import read_frames
 from pipelines.config import KafkaConfig
 from pipelines.explode import service
-from pipelines.identity.keyring import KeyRing
 from pipelines.identity.offline import OfflineKeys
 from pipelines.identity.resolver import Resolver
 from pipelines.kafka.admin import apply, plan
 from pipelines.kafka.beat import State, parse_beat
 from pipelines.kafka.messages import InputMessage
-from pipelines.kafka.partition import partition_for
 from pipelines.kafka.topics import registry, validator
 from pipelines.report import Outcome, report_frames
 from pipelines.sim.network import load_network
@@ -47,37 +45,18 @@ def frames(capture_folder: Path) -> list[bytes]:
     return list(read_frames(capture_folder / "frames.bin"))
 
 
-def publish(config: KafkaConfig, frames: Sequence[bytes]) -> None:
-    """Writes frames as the bridge does."""
-    producer = Producer({"bootstrap.servers": config.bootstrap_servers})
-    for frame in frames:
-        envelope = parse_envelope(frame)
-        assert envelope.did is not None
-        producer.produce(
-            config.topic("frames"),
-            frame,
-            envelope.did.encode(),
-            partition_for(envelope.did, PARTITIONS),
-            headers=[
-                ("host", b"relay.example"),
-                ("seq", str(envelope.seq).encode()),
-                ("kind", envelope.kind.encode()),
-                ("received_us", str(RECEIVED_US).encode()),
-            ],
-            timestamp=RECEIVED_US // 1000,
-        )
-    assert producer.flush(20) == 0
-
-
 def run_worker(
-    config: KafkaConfig, keys: service.CachedKeys, is_done: Callable[[], bool], what: str
+    config: KafkaConfig, sim: SimServer, folder: Path, is_done: Callable[[], bool], what: str
 ) -> None:
     stop = threading.Event()
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            service.run(config, keys, slot="0", should_stop=stop.is_set)
+            resolver = Resolver(sim.addresses.plc, did_web_base=sim.addresses.did_web)
+            service.run(
+                config, resolver, folder, slot="0", should_stop=stop.is_set, max_keys=1_000
+            )
         except BaseException as error:  # noqa: BLE001 - the test judges it
             failures.append(error)
 
@@ -93,23 +72,22 @@ def run_worker(
 
 
 def test_every_frame_has_its_event_records_or_quarantine_as_the_report_says(
-    config: KafkaConfig, frames: list[bytes], capture_folder: Path
+    config: KafkaConfig, frames: list[bytes], capture_folder: Path, tmp_path: Path
 ) -> None:
     offline = OfflineKeys.load(capture_folder / "identities.jsonl")
     reports = list(report_frames(frames, offline))
-    publish(config, frames)
+    publish_frames(config, frames, RECEIVED_US)
     refused_count = sum(report.verdict is Outcome.REFUSED for report in reports)
     with SimServer(load_network(capture_folder)) as sim:
-        keys = KeyRing(Resolver(sim.addresses.plc, did_web_base=sim.addresses.did_web))
         # Every frame of the capture has an event: the refused ones are authentic.
         events_topic = config.topic("events")
         run_worker(
             config,
-            keys,
+            sim,
+            tmp_path,
             lambda: len(read_committed(config, events_topic)) >= len(frames),
             "an event for each frame",
         )
-        keys.close()
     events = read_committed(config, events_topic)
     assert len(events) == len(frames)
     quarantined = read_committed(config, config.topic("quarantine"))
@@ -186,13 +164,12 @@ def _check_records(
 
 
 def test_a_directory_that_is_down_makes_the_batch_wait_and_loses_nothing(
-    config: KafkaConfig, frames: list[bytes], capture_folder: Path
+    config: KafkaConfig, frames: list[bytes], capture_folder: Path, tmp_path: Path
 ) -> None:
     some = [frame for frame in frames if _kind(frame) == "commit"][:20]
-    publish(config, some)
+    publish_frames(config, some, RECEIVED_US)
     with SimServer(load_network(capture_folder)) as sim:
         sim.faults.plc_down = True
-        keys = KeyRing(Resolver(sim.addresses.plc, did_web_base=sim.addresses.did_web))
 
         def is_done() -> bool:
             # Up again only after the worker has met the outage.
@@ -200,8 +177,7 @@ def test_a_directory_that_is_down_makes_the_batch_wait_and_loses_nothing(
                 sim.faults.plc_down = False
             return len(read_committed(config, config.topic("events"))) >= len(some)
 
-        run_worker(config, keys, is_done, "all events after the outage")
-        keys.close()
+        run_worker(config, sim, tmp_path, is_done, "all events after the outage")
     assert read_committed(config, config.topic("quarantine")) == []
     assert len(read_committed(config, config.topic("events"))) == len(some)
 
@@ -212,14 +188,16 @@ def test_a_did_that_does_not_exist_is_refused_without_an_event(
     commit = next(frame for frame in frames if _kind(frame) == "commit")
     (tmp_path / "frames.bin").write_bytes(b"")
     (tmp_path / "identities.jsonl").write_text("")
-    publish(config, [commit])
+    publish_frames(config, [commit], RECEIVED_US)
     with SimServer(load_network(tmp_path)) as sim:
-        keys = KeyRing(Resolver(sim.addresses.plc, did_web_base=sim.addresses.did_web))
         quarantine = config.topic("quarantine")
         run_worker(
-            config, keys, lambda: len(read_committed(config, quarantine)) == 1, "the quarantine"
+            config,
+            sim,
+            tmp_path / "state",
+            lambda: len(read_committed(config, quarantine)) == 1,
+            "the quarantine",
         )
-        keys.close()
     [message] = read_committed(config, quarantine)
     assert dict(message.headers)["q.reason"] == b"identity.not_found"
     assert read_committed(config, config.topic("events")) == []

@@ -444,13 +444,13 @@ def test_a_key_ring_works_through_real_http(monkeypatch: pytest.MonkeyPatch) -> 
 
     async def story(server: Server) -> None:
         def use() -> None:
-            ring = keyring.KeyRing(resolver.Resolver(server.url + "/plc"))
+            ring = keyring.KeyRing(resolver.Resolver(server.url + "/plc"), max_keys=100)
             try:
                 ring.prefetch([_PLC, broken])
                 assert ring.current_key(_PLC) == parse_multikey(_KEY)
                 with pytest.raises(IdentityUnavailableError):
                     ring.current_key(broken)
-                assert ring.refreshed_key(_PLC) is None
+                assert ring.refreshed_key(_PLC, None) == parse_multikey(_KEY)
                 assert ring.key_at(_PLC, 0) == parse_multikey(_KEY)
             finally:
                 ring.close()

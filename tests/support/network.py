@@ -40,8 +40,8 @@ class DirectoryKeys:
     def current_key(self, did: Did) -> VerifyingKey:
         return parse_document(did, self.identities[did].document()).require_key()
 
-    def refreshed_key(self, did: Did) -> VerifyingKey | None:
-        raise AssertionError(f"the current key of {did} is right")
+    def refreshed_key(self, did: Did, since_us: int | None) -> VerifyingKey | None:
+        raise AssertionError(f"the current key of {did} is right at {since_us}")
 
     def key_at(self, did: Did, time_us: int) -> VerifyingKey | None:
         return key_at(verify_audit_log(did, self.identities[did].audit_log()), time_us)

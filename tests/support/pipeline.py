@@ -63,7 +63,8 @@ class Pipeline:
 
     def start_worker(self, slot: str) -> Stage:
         urls = ["--plc-url", self._addresses.plc, "--did-web-url", self._addresses.did_web]
-        return self._start("explode", "--slot", slot, *urls)
+        folder = str(self._folder / f"identities-{slot}")
+        return self._start("explode", "--slot", slot, "--state-dir", folder, *urls)
 
     def start_compact(self, slot: str = "0") -> Stage:
         return self._start("compact", "--slot", slot, "--state-dir", str(self.store_folder(slot)))

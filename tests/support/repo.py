@@ -284,8 +284,8 @@ class ScriptedKeys:
             raise self._current
         return self._current
 
-    def refreshed_key(self, did: Did) -> VerifyingKey | None:
-        self.asked.append(("refreshed", did))
+    def refreshed_key(self, did: Did, since_us: int | None) -> VerifyingKey | None:
+        self.asked.append(("refreshed", did, since_us))
         return _answer(self._refreshed)
 
     def key_at(self, did: Did, time_us: int) -> VerifyingKey | None:

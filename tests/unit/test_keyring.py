@@ -1,80 +1,44 @@
-"""The key ring: what is fetched, how long it is kept, and that one DID never harms another."""
+"""The key ring: what is looked up, how long it is used, and that one DID never harms another."""
 
-import asyncio
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
+from support.identities import (
+    ALICE,
+    BOB,
+    CAROL,
+    DAVE,
+    NEW_KEY,
+    OLD_KEY,
+    SECOND_US,
+    WEB,
+    Clock,
+    FakeResolver,
+    FakeShelf,
+)
+from support.kafka import wait_until
 
 from pipelines.atproto.errors import IdentityError, Reason
-from pipelines.atproto.keys import VerifyingKey, parse_multikey
-from pipelines.atproto.syntax import Did
 from pipelines.errors import IdentityUnavailableError
-from pipelines.identity import keyring
+from pipelines.identity import keyring, lifetimes, lookups, pace, waiting
 from pipelines.identity.documents import Identity
-from pipelines.identity.plc import KeyChange, KeyHistory
-
-_ALICE, _BOB, _CAROL = (
-    Did("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"),
-    Did("did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"),
-    Did("did:plc:cccccccccccccccccccccccc"),
+from pipelines.identity.entries import (
+    IdentityEntry,
+    Origin,
+    entry_of_document,
+    entry_of_refusal,
+    stale,
 )
-_OLD = parse_multikey("zQ3shqwJEJyMBsBXCWyCBpUBMqxcon9oHB7mCvx4sSpMdLJwc")
-_NEW = parse_multikey("zDnaembgSGUhZULN2Caob4HLJPaxBh92N7rtH21TErzqf8HQo")
-# Far longer than any test may take: a coroutine that waits for it is as good as stuck.
-_STUCK_S = 60.0
+from pipelines.identity.keyring import KeyRing
+from pipelines.identity.plc import KeyChange
 
-
-class FakeResolver:
-    """Answers from tables; a DID that is missing there does not exist."""
-
-    def __init__(self) -> None:
-        self.keys: dict[Did, VerifyingKey | None] = {}
-        self.unavailable: dict[Did, float | None] = {}
-        self.stuck: set[Did] = set()
-        self.logs: dict[Did, KeyHistory | IdentityError] = {}
-        self.fetched: Counter[Did] = Counter()
-        self.logs_fetched: Counter[Did] = Counter()
-        self.running = 0
-        self.most_running = 0
-        self.is_closed = False
-
-    async def resolve(self, did: Did) -> Identity:
-        self.fetched[did] += 1
-        self.running += 1
-        self.most_running = max(self.most_running, self.running)
-        try:
-            await asyncio.sleep(_STUCK_S if did in self.stuck else 0)
-        finally:
-            self.running -= 1
-        self._check_available(did)
-        if did not in self.keys:
-            raise IdentityError(Reason.IDENTITY_NOT_FOUND, "no such DID", did=did)
-        return Identity(did, self.keys[did], None, None)
-
-    async def audit_log(self, did: Did) -> KeyHistory | None:
-        self.logs_fetched[did] += 1
-        self._check_available(did)
-        log = self.logs.get(did)
-        if isinstance(log, IdentityError):
-            raise log
-        return log
-
-    async def close(self) -> None:
-        self.is_closed = True
-
-    def _check_available(self, did: Did) -> None:
-        if did in self.unavailable:
-            raise IdentityUnavailableError("away", retry_after_s=self.unavailable[did])
-
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
+LIFETIME_S = lifetimes.IDENTITY_LIFETIME_US / SECOND_US
+UNCONFIRMED_S = lifetimes.UNCONFIRMED_LIFETIME_US / SECOND_US
+NEGATIVE_S = lifetimes.NEGATIVE_LIFETIME_US / SECOND_US
+NEW_DID_S = lifetimes.NEW_DID_US / SECOND_US
+REFRESH_S = keyring.REFRESH_INTERVAL_US / SECOND_US
 
 
 @pytest.fixture
@@ -83,299 +47,660 @@ def resolver() -> FakeResolver:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def ring(resolver: FakeResolver, clock: FakeClock) -> Iterator[keyring.KeyRing]:
-    ring = keyring.KeyRing(resolver, clock)
+def shelf() -> FakeShelf:
+    return FakeShelf()
+
+
+@pytest.fixture
+def ring(resolver: FakeResolver, shelf: FakeShelf, clock: Clock) -> Iterator[KeyRing]:
+    ring = KeyRing(resolver, shelf, max_keys=1_000, clock_us=clock)
     yield ring
     ring.close()
 
 
-def _error(call: Callable[[], object]) -> IdentityError | IdentityUnavailableError:
+def error_of(call: Callable[[], object]) -> IdentityError | IdentityUnavailableError:
     with pytest.raises((IdentityError, IdentityUnavailableError)) as refusal:
         call()
     assert isinstance(refusal.value, IdentityError | IdentityUnavailableError)
     return refusal.value
 
 
-def test_a_key_is_fetched_once(ring: keyring.KeyRing, resolver: FakeResolver) -> None:
-    resolver.keys[_ALICE] = _OLD
-    assert [ring.current_key(_ALICE) for _ in range(3)] == [_OLD] * 3
-    assert resolver.fetched == {_ALICE: 1}
+def is_unavailable(call: Callable[[], object]) -> bool:
+    return isinstance(error_of(call), IdentityUnavailableError)
 
 
-def test_a_batch_is_looked_up_side_by_side(ring: keyring.KeyRing, resolver: FakeResolver) -> None:
-    resolver.keys = {_ALICE: _OLD, _BOB: _NEW}
-    ring.prefetch([_ALICE, _BOB, _CAROL, _ALICE])
-    assert resolver.most_running == 3
-    assert ring.current_key(_ALICE) == _OLD
-    assert ring.current_key(_BOB) == _NEW
-    assert _error(lambda: ring.current_key(_CAROL)).args[0] is Reason.IDENTITY_NOT_FOUND
-    ring.prefetch([_ALICE, _BOB, _CAROL])
-    assert resolver.fetched == {_ALICE: 1, _BOB: 1, _CAROL: 1}
+def entry(clock: Clock, *, age_s: float = 0) -> IdentityEntry:
+    """What the topic says of Alice: her old key, as of some time ago."""
+    asked_us = clock.now_us - int(age_s * SECOND_US)
+    return entry_of_document(Identity(ALICE, OLD_KEY, None, None), "https://plc.example", asked_us)
 
 
-def test_dids_that_fail_do_not_affect_the_others(
-    ring: keyring.KeyRing, resolver: FakeResolver, monkeypatch: pytest.MonkeyPatch
+class TestLookups:
+    def test_a_key_is_fetched_once(self, ring: KeyRing, resolver: FakeResolver) -> None:
+        resolver.keys[ALICE] = OLD_KEY
+        assert [ring.current_key(ALICE) for _ in range(3)] == [OLD_KEY] * 3
+        assert resolver.fetched == {ALICE: 1}
+
+    def test_a_batch_is_looked_up_side_by_side(
+        self, ring: KeyRing, resolver: FakeResolver
+    ) -> None:
+        resolver.keys = {ALICE: OLD_KEY, BOB: NEW_KEY}
+        ring.prefetch([ALICE, BOB, CAROL, ALICE])
+        assert resolver.most_running == 3
+        assert ring.current_key(ALICE) == OLD_KEY
+        assert ring.current_key(BOB) == NEW_KEY
+        assert error_of(lambda: ring.current_key(CAROL)).args[0] is Reason.IDENTITY_NOT_FOUND
+        ring.prefetch([ALICE, BOB, CAROL])
+        assert resolver.fetched == {ALICE: 1, BOB: 1, CAROL: 1}
+
+    def test_dids_that_fail_do_not_affect_the_others(
+        self, ring: KeyRing, resolver: FakeResolver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(waiting, "WAIT_S", {"plc": 0.2, "web": 0.2})
+        ring = KeyRing(resolver)
+        missing, stuck, away = BOB, CAROL, DAVE
+        resolver.keys[ALICE] = OLD_KEY
+        resolver.held.add(stuck)
+        resolver.unavailable[away] = None
+        ring.prefetch([missing, stuck, away, ALICE])
+        assert ring.current_key(ALICE) == OLD_KEY
+        assert isinstance(error_of(lambda: ring.current_key(missing)), IdentityError)
+        assert is_unavailable(lambda: ring.current_key(away))
+        assert is_unavailable(lambda: ring.current_key(stuck))
+        assert set(resolver.fetched.values()) == {1}
+        ring.close()
+        assert resolver.running == 0
+
+    def test_a_look_up_that_comes_too_late_for_its_batch_serves_the_next(
+        self, ring: KeyRing, resolver: FakeResolver
+    ) -> None:
+        resolver.keys[ALICE] = OLD_KEY
+        resolver.held.add(ALICE)
+        ring.prefetch([ALICE], 0.01)
+        assert is_unavailable(lambda: ring.current_key(ALICE))
+        resolver.held.clear()
+        ring.prefetch([ALICE])
+        assert ring.current_key(ALICE) == OLD_KEY
+        assert resolver.fetched[ALICE] == 1
+
+    def test_what_takes_long_holds_up_one_batch_and_not_the_next_ones(
+        self, resolver: FakeResolver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(waiting, "WAIT_S", {"plc": 0.5, "web": 0.5})
+        waits: list[float] = []
+        land = lookups.Lookups.land
+
+        def note(self: lookups.Lookups, timeout_s: float = 0.0) -> lookups.Landed | None:
+            waits.append(timeout_s)
+            return land(self, timeout_s)
+
+        monkeypatch.setattr(lookups.Lookups, "land", note)
+        ring = KeyRing(resolver)
+        resolver.keys = {ALICE: OLD_KEY, CAROL: OLD_KEY}
+        resolver.held |= {ALICE, BOB}
+        ring.prefetch([ALICE])
+        assert max(waits) > 0.1
+        waits.clear()
+        ring.prefetch([BOB])
+        assert 0 < max(waits) <= 0.05
+        waits.clear()
+        ring.prefetch([CAROL])  # answered in time: from now on it is worth waiting again
+        ring.prefetch([DAVE, BOB])
+        assert max(waits) > 0.1
+        ring.close()
+
+    def test_a_slow_did_web_host_does_not_make_batches_wait_for_the_directory_less(
+        self, ring: KeyRing, resolver: FakeResolver
+    ) -> None:
+        resolver.keys[ALICE] = OLD_KEY
+        resolver.held.add(WEB)
+        ring.prefetch([WEB])
+        ring.prefetch([WEB, ALICE])
+        assert ring.current_key(ALICE) == OLD_KEY
+
+    def test_more_look_ups_than_may_be_under_way_are_not_started(
+        self, resolver: FakeResolver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lookups, "MAX_LOOKUPS", 2)
+        ring = KeyRing(resolver)
+        resolver.keys = {ALICE: OLD_KEY, BOB: OLD_KEY, CAROL: OLD_KEY}
+        resolver.held |= {ALICE, BOB}
+        ring.prefetch([ALICE, BOB, CAROL], 0.01)
+        assert is_unavailable(lambda: ring.current_key(CAROL))
+        assert resolver.fetched[CAROL] == 0
+        resolver.held.clear()
+        ring.prefetch([ALICE, BOB])
+        ring.prefetch([CAROL])
+        assert ring.current_key(CAROL) == OLD_KEY
+        ring.close()
+
+    def test_a_bug_in_the_resolver_ends_the_worker(
+        self, ring: KeyRing, resolver: FakeResolver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def fail(*_: object, **__: object) -> Identity:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(resolver, "resolve", fail)
+        with pytest.raises(ZeroDivisionError):
+            ring.prefetch([ALICE])
+
+    def test_closing_closes_the_resolver_and_cuts_off_what_is_under_way(
+        self, resolver: FakeResolver
+    ) -> None:
+        ring = KeyRing(resolver)
+        resolver.held.add(ALICE)
+        ring.prefetch([ALICE], 0.01)
+        ring.close()
+        assert resolver.is_closed
+        assert resolver.running == 0
+        ring.close()
+
+
+class TestLifetimes:
+    def test_an_identity_is_kept_for_its_lifetime(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        """Spec: E-12."""
+        resolver.keys[ALICE] = OLD_KEY
+        ring.current_key(ALICE)
+        resolver.keys[ALICE] = NEW_KEY
+        clock.turn(LIFETIME_S - 1)
+        assert ring.current_key(ALICE) == OLD_KEY
+        clock.turn(1)
+        assert ring.current_key(ALICE) == NEW_KEY
+
+    def test_an_old_key_stays_in_use_while_nobody_can_say_whether_it_holds(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        resolver.keys[ALICE] = OLD_KEY
+        ring.current_key(ALICE)
+        resolver.unavailable[ALICE] = None
+        clock.turn(LIFETIME_S)
+        ring.prefetch([ALICE])
+        assert ring.current_key(ALICE) == OLD_KEY
+        assert resolver.fetched[ALICE] == 2
+        clock.turn(UNCONFIRMED_S)
+        assert is_unavailable(lambda: ring.current_key(ALICE))
+
+    def test_an_old_key_is_not_used_once_it_is_known_that_the_did_is_gone(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        """Spec: E-10."""
+        resolver.keys[ALICE] = OLD_KEY
+        ring.current_key(ALICE)
+        del resolver.keys[ALICE]
+        clock.turn(LIFETIME_S)
+        for _ in range(2):
+            assert isinstance(error_of(lambda: ring.current_key(ALICE)), IdentityError)
+        assert resolver.fetched[ALICE] == 2
+
+    def test_that_a_did_does_not_exist_is_kept_for_minutes(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        error_of(lambda: ring.current_key(ALICE))
+        clock.turn(NEW_DID_S)
+        error_of(lambda: ring.current_key(ALICE))
+        resolver.keys[ALICE] = OLD_KEY
+        clock.turn(NEGATIVE_S - 1)
+        assert isinstance(error_of(lambda: ring.current_key(ALICE)), IdentityError)
+        assert resolver.fetched[ALICE] == 2
+        clock.turn(1)
+        assert ring.current_key(ALICE) == OLD_KEY
+
+    def test_a_did_that_was_made_just_now_is_asked_for_again_soon(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        received_us = clock.now_us
+        error_of(lambda: ring.current_key(ALICE))
+        assert ring.may_appear(ALICE, received_us)
+        resolver.keys[ALICE] = OLD_KEY
+        clock.turn(lifetimes.NEW_DID_LIFETIME_US / SECOND_US)
+        assert ring.current_key(ALICE) == OLD_KEY
+        assert not ring.may_appear(ALICE, received_us)
+
+    def test_a_did_that_stays_missing_does_not_appear_any_more(
+        self, ring: KeyRing, clock: Clock
+    ) -> None:
+        error_of(lambda: ring.current_key(ALICE))
+        clock.turn(NEW_DID_S - 1)
+        assert ring.may_appear(ALICE, clock.now_us)
+        clock.turn(1)
+        assert not ring.may_appear(ALICE, clock.now_us)
+
+    def test_a_missing_did_of_a_frame_of_long_ago_does_not_appear_any_more(
+        self, ring: KeyRing, clock: Clock
+    ) -> None:
+        error_of(lambda: ring.current_key(ALICE))
+        assert not ring.may_appear(ALICE, clock.now_us - lifetimes.NEW_DID_US)
+
+    def test_a_document_without_key_is_asked_for_again_after_minutes(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        """Spec: E-15."""
+        resolver.keys[ALICE] = None
+        assert error_of(lambda: ring.current_key(ALICE)).args[0] is Reason.IDENTITY_NO_KEY
+        resolver.keys[ALICE] = OLD_KEY
+        clock.turn(NEGATIVE_S - 1)
+        assert error_of(lambda: ring.current_key(ALICE)).args[0] is Reason.IDENTITY_NO_KEY
+        clock.turn(1)
+        assert ring.current_key(ALICE) == OLD_KEY
+
+    @pytest.mark.parametrize(
+        ("retry_after_s", "lifetime_s"),
+        [(None, 5.0), (0.0, 5.0), (30.0, 30.0), (1e9, pace.MAX_RETRY_AFTER_S)],
+    )
+    def test_a_host_that_is_away_is_asked_again_soon(
+        self,
+        ring: KeyRing,
+        resolver: FakeResolver,
+        clock: Clock,
+        retry_after_s: float | None,
+        lifetime_s: float,
+    ) -> None:
+        """Spec: E-18."""
+        resolver.unavailable[ALICE] = retry_after_s
+        error = error_of(lambda: ring.current_key(ALICE))
+        assert isinstance(error, IdentityUnavailableError)
+        assert error.retry_after_s == retry_after_s
+        del resolver.unavailable[ALICE]
+        resolver.keys[ALICE] = OLD_KEY
+        clock.turn(lifetime_s - 0.5)
+        assert is_unavailable(lambda: ring.current_key(ALICE))
+        assert resolver.fetched[ALICE] == 1
+        clock.turn(0.5)
+        assert ring.current_key(ALICE) == OLD_KEY
+
+    def test_a_cached_error_does_not_collect_tracebacks(
+        self, ring: KeyRing, resolver: FakeResolver
+    ) -> None:
+        resolver.unavailable[BOB] = 7.0
+        for did in (ALICE, BOB):
+            depths = []
+            for _ in range(4):
+                error = error_of(lambda did=did: ring.current_key(did))  # type: ignore[misc]  # bound
+                depths.append(len(traceback.extract_tb(error.__traceback__)))
+            assert len(set(depths[1:])) == 1
+
+
+class TestRefresh:
+    def test_a_refresh_gives_the_changed_key_and_keeps_it(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        """Spec: E-14."""
+        resolver.keys[ALICE] = OLD_KEY
+        ring.current_key(ALICE)
+        resolver.keys[ALICE] = NEW_KEY
+        assert ring.refreshed_key(ALICE, clock.now_us) == NEW_KEY
+        assert ring.current_key(ALICE) == NEW_KEY
+        assert resolver.fetched[ALICE] == 2
+        assert resolver.forced[ALICE] == 1
+
+    def test_a_refresh_of_a_did_that_was_not_usable_gives_its_key(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        error_of(lambda: ring.current_key(ALICE))
+        resolver.keys = {ALICE: OLD_KEY, BOB: NEW_KEY}
+        assert ring.refreshed_key(ALICE, clock.now_us) == OLD_KEY
+        assert ring.refreshed_key(BOB, None) == NEW_KEY  # never asked for before
+        assert ring.current_key(ALICE) == OLD_KEY
+
+    def test_one_refresh_serves_for_all_frames_received_before_it(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        """Spec: E-14, M-09."""
+        resolver.keys = {ALICE: OLD_KEY}
+        received_us = clock.now_us
+        clock.turn(1)
+        for age_us in range(5):
+            assert ring.refreshed_key(ALICE, received_us - age_us) == OLD_KEY
+        assert resolver.fetched[ALICE] == 1
+
+    def test_a_frame_that_came_after_a_refresh_waits_for_the_next_and_is_not_refused(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        """Spec: E-14, M-09."""
+        resolver.keys = {ALICE: OLD_KEY, BOB: OLD_KEY}
+        ring.refreshed_key(ALICE, clock.now_us)
+        resolver.keys = {ALICE: NEW_KEY, BOB: NEW_KEY}
+        clock.turn(REFRESH_S - 10)
+        received_us = clock.now_us
+        error = error_of(lambda: ring.refreshed_key(ALICE, received_us))
+        assert isinstance(error, IdentityUnavailableError)
+        assert error.retry_after_s == 10
+        assert is_unavailable(lambda: ring.refreshed_key(ALICE, None))
+        assert resolver.fetched[ALICE] == 1
+        assert ring.refreshed_key(BOB, received_us) == NEW_KEY
+        clock.turn(10)
+        assert ring.refreshed_key(ALICE, received_us) == NEW_KEY
+
+    def test_an_announcement_does_not_lift_the_limit_on_refreshes(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        resolver.keys[ALICE] = OLD_KEY
+        ring.refreshed_key(ALICE, clock.now_us)
+        clock.turn(1)
+        ring.forget(ALICE, clock.now_us)
+        ring.current_key(ALICE)
+        assert is_unavailable(lambda: ring.refreshed_key(ALICE, clock.now_us))
+        assert resolver.fetched[ALICE] == 2
+
+    def test_refreshes_of_all_accounts_of_the_directory_are_limited_together(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Spec: M-09. A did:web host has a pace of its own."""
+        monkeypatch.setattr(ring._refreshes, "reserve", lambda *_: None)
+        resolver.keys = {ALICE: OLD_KEY, WEB: OLD_KEY}
+        assert is_unavailable(lambda: ring.refreshed_key(ALICE, clock.now_us))
+        assert ring.refreshed_key(WEB, clock.now_us) == OLD_KEY
+        assert resolver.fetched == {WEB: 1}
+
+    def test_a_refresh_without_an_answer_changes_and_counts_nothing(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        """Spec: E-18: a host that is away must not turn a commit into a refused one."""
+        resolver.keys[ALICE] = OLD_KEY
+        ring.current_key(ALICE)
+        resolver.unavailable[ALICE] = None
+        for _ in range(2):
+            assert is_unavailable(lambda: ring.refreshed_key(ALICE, clock.now_us))
+        assert ring.current_key(ALICE) == OLD_KEY
+        assert resolver.forced[ALICE] == 1
+        del resolver.unavailable[ALICE]
+        resolver.keys[ALICE] = NEW_KEY
+        clock.turn(5)
+        assert ring.refreshed_key(ALICE, clock.now_us) == NEW_KEY
+
+    def test_a_refresh_that_takes_too_long_goes_on_and_serves_later(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        resolver.keys[ALICE] = OLD_KEY
+        resolver.held.add(ALICE)
+        received_us = clock.now_us
+        ring.prefetch([], 0.01)
+        assert is_unavailable(lambda: ring.refreshed_key(ALICE, received_us))
+        resolver.held.clear()
+        ring.prefetch([])
+        assert ring.refreshed_key(ALICE, received_us) == OLD_KEY
+        assert resolver.fetched[ALICE] == 1
+
+    def test_a_refresh_may_find_that_the_did_is_gone(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        """Spec: E-10."""
+        resolver.keys[ALICE] = OLD_KEY
+        ring.current_key(ALICE)
+        del resolver.keys[ALICE]
+        refresh = error_of(lambda: ring.refreshed_key(ALICE, clock.now_us))
+        assert isinstance(refresh, IdentityError)
+        assert isinstance(error_of(lambda: ring.current_key(ALICE)), IdentityError)
+        assert resolver.fetched[ALICE] == 2
+
+
+class TestAnnouncements:
+    def test_an_announced_change_is_looked_up_at_the_next_use(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        """Spec: E-13."""
+        resolver.keys[ALICE] = OLD_KEY
+        ring.current_key(ALICE)
+        ring.key_at(ALICE, 0)
+        resolver.keys[ALICE] = NEW_KEY
+        clock.turn(1)
+        ring.forget(ALICE, clock.now_us)
+        ring.forget(BOB, clock.now_us)
+        assert resolver.fetched == {ALICE: 1}
+        assert ring.current_key(ALICE) == NEW_KEY
+        ring.key_at(ALICE, 0)
+        assert resolver.logs_fetched[ALICE] == 2
+
+    def test_an_announced_change_is_not_made_up_for_by_the_old_key(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        resolver.keys[ALICE] = OLD_KEY
+        ring.current_key(ALICE)
+        clock.turn(1)
+        ring.forget(ALICE, clock.now_us)
+        resolver.unavailable[ALICE] = None
+        assert is_unavailable(lambda: ring.current_key(ALICE))
+
+    def test_what_was_asked_for_after_an_announcement_stays(
+        self, ring: KeyRing, resolver: FakeResolver, shelf: FakeShelf, clock: Clock
+    ) -> None:
+        """A batch is looked up before its announcements are read, and a worker may lag."""
+        resolver.keys[ALICE] = OLD_KEY
+        ring.current_key(ALICE)
+        ring.forget(ALICE, clock.now_us)
+        ring.current_key(ALICE)
+        assert resolver.fetched[ALICE] == 1
+        assert len(shelf.kept) == 1
+        ring.forget(ALICE, clock.now_us + 1)
+        ring.current_key(ALICE)
+        assert resolver.fetched[ALICE] == 2
+
+    def test_a_look_up_that_was_under_way_at_an_announcement_is_made_again(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        resolver.keys[ALICE] = OLD_KEY
+        resolver.held.add(ALICE)
+        ring.prefetch([ALICE], 0.01)
+        wait_until(lambda: resolver.fetched[ALICE] == 1, "the first request")
+        clock.turn(1)
+        ring.forget(ALICE, clock.now_us)
+        resolver.keys[ALICE] = NEW_KEY
+        resolver.held.clear()
+        ring.prefetch([ALICE])
+        assert ring.current_key(ALICE) == NEW_KEY
+        assert resolver.fetched[ALICE] == 2
+
+    def test_an_announcement_ends_that_a_did_is_missing(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        error_of(lambda: ring.current_key(ALICE))
+        resolver.keys[ALICE] = OLD_KEY
+        ring.forget(ALICE, clock.now_us)
+        assert ring.current_key(ALICE) == OLD_KEY
+
+
+class TestHistory:
+    def test_the_key_at_a_time_comes_from_the_history(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        resolver.logs[ALICE] = (KeyChange(100, OLD_KEY), KeyChange(200, NEW_KEY))
+        found = [ring.key_at(ALICE, time_us) for time_us in (99, 199, 200)]
+        assert found == [OLD_KEY, OLD_KEY, NEW_KEY]
+        assert resolver.logs_fetched[ALICE] == 1
+        clock.turn(lifetimes.HISTORY_LIFETIME_US / SECOND_US)
+        ring.key_at(ALICE, 100)
+        assert resolver.logs_fetched[ALICE] == 2
+
+    def test_without_history_there_is_no_key_at_a_time(
+        self, ring: KeyRing, resolver: FakeResolver
+    ) -> None:
+        assert [ring.key_at(ALICE, 0) for _ in range(2)] == [None, None]
+        assert resolver.logs_fetched[ALICE] == 1
+
+    def test_a_history_that_cannot_be_had_raises_its_error(
+        self, ring: KeyRing, resolver: FakeResolver
+    ) -> None:
+        resolver.logs[ALICE] = IdentityError(Reason.IDENTITY_LOG, "malformed", did=ALICE)
+        resolver.unavailable[BOB] = None
+        assert isinstance(error_of(lambda: ring.key_at(ALICE, 0)), IdentityError)
+        assert is_unavailable(lambda: ring.key_at(BOB, 0))
+
+    def test_a_history_that_takes_too_long_serves_later(
+        self, ring: KeyRing, resolver: FakeResolver
+    ) -> None:
+        resolver.logs[ALICE] = (KeyChange(100, OLD_KEY),)
+        resolver.held.add(ALICE)
+        ring.prefetch([], 0.01)
+        assert is_unavailable(lambda: ring.key_at(ALICE, 100))
+        resolver.held.clear()
+        ring.prefetch([])
+        assert ring.key_at(ALICE, 100) == OLD_KEY
+        assert resolver.logs_fetched[ALICE] == 1
+
+    def test_a_change_of_the_key_makes_its_history_old(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        resolver.keys[ALICE] = OLD_KEY
+        resolver.logs[ALICE] = (KeyChange(100, OLD_KEY),)
+        ring.current_key(ALICE)
+        ring.key_at(ALICE, 300)
+        resolver.keys[ALICE] = NEW_KEY
+        resolver.logs[ALICE] = (KeyChange(100, OLD_KEY), KeyChange(200, NEW_KEY))
+        ring.refreshed_key(ALICE, clock.now_us)
+        assert ring.key_at(ALICE, 300) == NEW_KEY
+
+
+class TestShelf:
+    def test_what_the_topic_knows_is_not_looked_up(
+        self, ring: KeyRing, resolver: FakeResolver, shelf: FakeShelf, clock: Clock
+    ) -> None:
+        shelf.entries[ALICE] = entry(clock, age_s=LIFETIME_S - 1)
+        ring.prefetch([ALICE])
+        assert ring.current_key(ALICE) == OLD_KEY
+        assert resolver.fetched == {}
+        assert shelf.kept == []
+
+    @pytest.mark.parametrize("is_announced", [True, False])
+    def test_what_is_stale_or_too_old_is_looked_up_and_kept(
+        self,
+        ring: KeyRing,
+        resolver: FakeResolver,
+        shelf: FakeShelf,
+        clock: Clock,
+        *,
+        is_announced: bool,
+    ) -> None:
+        shelf.entries[ALICE] = stale(entry(clock)) if is_announced else entry(clock, age_s=1e7)
+        resolver.keys[ALICE] = NEW_KEY
+        ring.prefetch([ALICE])
+        assert ring.current_key(ALICE) == NEW_KEY
+        [kept] = shelf.kept
+        assert kept.signing_key == NEW_KEY
+        assert kept.as_of_us == kept.fetched_us == clock.now_us
+        assert kept.source == "https://directory.example/plc"
+        assert kept.origin is Origin.DOCUMENT
+
+    def test_an_announcement_makes_what_the_topic_knows_stale_once(
+        self, ring: KeyRing, shelf: FakeShelf, clock: Clock
+    ) -> None:
+        """Spec: E-13."""
+        known = shelf.entries[ALICE] = entry(clock, age_s=1)
+        for _ in range(2):
+            ring.forget(ALICE, clock.now_us)
+        assert shelf.kept == [stale(known)]
+
+    def test_a_did_that_is_gone_takes_its_key_out_of_use_for_everybody(
+        self, ring: KeyRing, shelf: FakeShelf, clock: Clock
+    ) -> None:
+        shelf.entries[ALICE] = stale(entry(clock))
+        assert isinstance(error_of(lambda: ring.current_key(ALICE)), IdentityError)
+        [kept] = shelf.kept
+        assert (kept.signing_key, kept.reason) == (None, Reason.IDENTITY_NOT_FOUND)
+
+    def test_that_an_unknown_did_does_not_exist_is_not_written_down(
+        self, ring: KeyRing, shelf: FakeShelf
+    ) -> None:
+        """An outsider could fill the topic with made-up accounts otherwise."""
+        assert isinstance(error_of(lambda: ring.current_key(ALICE)), IdentityError)
+        assert shelf.kept == []
+
+    def test_that_a_did_has_no_identity_is_believed_for_minutes(
+        self, ring: KeyRing, resolver: FakeResolver, shelf: FakeShelf, clock: Clock
+    ) -> None:
+        gone = IdentityError(Reason.IDENTITY_NOT_FOUND, "gone", did=ALICE)
+        shelf.entries[ALICE] = entry_of_refusal(gone, ALICE, "https://plc.example", clock.now_us)
+        resolver.keys[ALICE] = OLD_KEY
+        assert isinstance(error_of(lambda: ring.current_key(ALICE)), IdentityError)
+        clock.turn(NEGATIVE_S)
+        assert ring.current_key(ALICE) == OLD_KEY
+
+    def test_what_others_write_counts_if_it_is_newer_and_the_did_is_in_use(
+        self, ring: KeyRing, resolver: FakeResolver, shelf: FakeShelf, clock: Clock
+    ) -> None:
+        resolver.keys[ALICE] = OLD_KEY
+        ring.current_key(ALICE)
+        older = replace(entry(clock, age_s=1), signing_key=NEW_KEY)
+        ring.hear(older)
+        assert ring.current_key(ALICE) == OLD_KEY
+        clock.turn(1)
+        ring.hear(replace(entry(clock), signing_key=NEW_KEY, origin=Origin.OPERATION))
+        assert ring.current_key(ALICE) == NEW_KEY
+        assert resolver.fetched[ALICE] == 1
+        ring.hear(replace(entry(clock), did=BOB))
+        assert ring.groups["keys"] == {"memory": 1}
+        clock.turn(1)
+        shelf.entries[ALICE] = stale(entry(clock))
+        ring.hear(shelf.entries[ALICE])
+        resolver.keys[ALICE] = OLD_KEY
+        assert ring.current_key(ALICE) == OLD_KEY
+        assert resolver.fetched[ALICE] == 2
+
+
+class TestOutlook:
+    def test_a_key_that_is_known_can_be_used_now(
+        self, ring: KeyRing, resolver: FakeResolver
+    ) -> None:
+        resolver.keys[ALICE] = OLD_KEY
+        ring.current_key(ALICE)
+        error_of(lambda: ring.current_key(BOB))
+        assert ring.outlook(ALICE) == ring.outlook(BOB) == 0
+
+    def test_what_is_not_known_is_looked_up_without_waiting(
+        self, ring: KeyRing, resolver: FakeResolver
+    ) -> None:
+        resolver.keys[ALICE] = OLD_KEY
+        assert ring.outlook(ALICE) == keyring.RECHECK_S
+        wait_until(lambda: ring.outlook(ALICE) == 0, "the answer")
+        assert resolver.fetched[ALICE] == 1
+
+    def test_what_nobody_can_say_now_is_asked_again_when_that_makes_sense(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        resolver.unavailable = {WEB: 40.0}
+        error_of(lambda: ring.current_key(WEB))
+        clock.turn(10)
+        assert ring.outlook(WEB) == 30.0
+        clock.turn(30)
+        assert ring.outlook(WEB) == keyring.RECHECK_S
+        wait_until(lambda: ring.outlook(WEB) != keyring.RECHECK_S, "the answer")
+        assert resolver.fetched[WEB] == 2
+
+    def test_while_the_directory_is_left_alone_no_other_account_is_asked_for(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        resolver.unavailable = {ALICE: 40.0}
+        error_of(lambda: ring.current_key(ALICE))
+        assert ring.outlook(BOB) == 40.0
+        assert resolver.fetched[BOB] == 0
+        clock.turn(40)
+        assert ring.outlook(BOB) == keyring.RECHECK_S
+        wait_until(lambda: resolver.fetched[BOB] == 1, "the request")
+
+
+def test_what_the_ring_did_is_counted(
+    ring: KeyRing, resolver: FakeResolver, shelf: FakeShelf, clock: Clock
 ) -> None:
-    monkeypatch.setattr(keyring, "PREFETCH_BUDGET_S", 0.2)
-    missing, stuck, away = _BOB, _CAROL, Did("did:plc:dddddddddddddddddddddddd")
-    resolver.keys[_ALICE] = _OLD
-    resolver.stuck.add(stuck)
-    resolver.unavailable[away] = None
-    ring.prefetch([missing, stuck, away, _ALICE])
-    assert ring.current_key(_ALICE) == _OLD
-    assert isinstance(_error(lambda: ring.current_key(missing)), IdentityError)
-    assert isinstance(_error(lambda: ring.current_key(away)), IdentityUnavailableError)
-    assert isinstance(_error(lambda: ring.current_key(stuck)), IdentityUnavailableError)
-    assert set(resolver.fetched.values()) == {1}
-    assert resolver.running == 0
-
-
-def test_an_identity_is_kept_for_its_lifetime(
-    ring: keyring.KeyRing, resolver: FakeResolver, clock: FakeClock
-) -> None:
-    """Spec: E-12."""
-    resolver.keys[_ALICE] = _OLD
-    ring.current_key(_ALICE)
-    resolver.keys[_ALICE] = _NEW
-    clock.now_s += keyring.IDENTITY_LIFETIME_S - 1
-    assert ring.current_key(_ALICE) == _OLD
-    clock.now_s += 1
-    assert ring.current_key(_ALICE) == _NEW
-
-
-def test_that_a_did_does_not_exist_is_kept_for_minutes(
-    ring: keyring.KeyRing, resolver: FakeResolver, clock: FakeClock
-) -> None:
-    _error(lambda: ring.current_key(_ALICE))
-    resolver.keys[_ALICE] = _OLD
-    clock.now_s += keyring.NEGATIVE_LIFETIME_S - 1
-    assert isinstance(_error(lambda: ring.current_key(_ALICE)), IdentityError)
-    assert resolver.fetched[_ALICE] == 1
-    clock.now_s += 1
-    assert ring.current_key(_ALICE) == _OLD
-
-
-def test_a_document_without_key_is_asked_for_again_after_minutes(
-    ring: keyring.KeyRing, resolver: FakeResolver, clock: FakeClock
-) -> None:
-    """Spec: E-15."""
-    resolver.keys[_ALICE] = None
-    assert _error(lambda: ring.current_key(_ALICE)).args[0] is Reason.IDENTITY_NO_KEY
-    resolver.keys[_ALICE] = _OLD
-    clock.now_s += keyring.NEGATIVE_LIFETIME_S
-    assert ring.current_key(_ALICE) == _OLD
-
-
-@pytest.mark.parametrize(
-    ("retry_after_s", "lifetime_s"),
-    [
-        (None, keyring.UNAVAILABLE_LIFETIME_S),
-        (0.0, keyring.UNAVAILABLE_LIFETIME_S),
-        (30.0, 30.0),
-        (1e9, keyring.MAX_RETRY_AFTER_S),
-    ],
-)
-def test_a_host_that_is_away_is_asked_again_soon(
-    ring: keyring.KeyRing,
-    resolver: FakeResolver,
-    clock: FakeClock,
-    retry_after_s: float | None,
-    lifetime_s: float,
-) -> None:
-    """Spec: E-18."""
-    resolver.unavailable[_ALICE] = retry_after_s
-    error = _error(lambda: ring.current_key(_ALICE))
-    assert isinstance(error, IdentityUnavailableError)
-    assert error.retry_after_s == retry_after_s
-    del resolver.unavailable[_ALICE]
-    resolver.keys[_ALICE] = _OLD
-    clock.now_s += lifetime_s - 0.5
-    _error(lambda: ring.current_key(_ALICE))
-    assert resolver.fetched[_ALICE] == 1
-    clock.now_s += 0.5
-    assert ring.current_key(_ALICE) == _OLD
-
-
-def test_a_refresh_gives_the_changed_key_and_keeps_it(
-    ring: keyring.KeyRing, resolver: FakeResolver
-) -> None:
-    """Spec: E-14."""
-    resolver.keys[_ALICE] = _OLD
-    ring.current_key(_ALICE)
-    resolver.keys[_ALICE] = _NEW
-    assert ring.refreshed_key(_ALICE) == _NEW
-    assert ring.current_key(_ALICE) == _NEW
-    assert resolver.fetched[_ALICE] == 2
-
-
-def test_a_refresh_of_a_did_that_was_not_usable_gives_its_key(
-    ring: keyring.KeyRing, resolver: FakeResolver
-) -> None:
-    _error(lambda: ring.current_key(_ALICE))
-    resolver.keys = {_ALICE: _OLD, _BOB: _NEW}
-    assert ring.refreshed_key(_ALICE) == _OLD
-    assert ring.refreshed_key(_BOB) == _NEW  # never asked for before
-    assert ring.current_key(_ALICE) == _OLD
-
-
-def test_a_refresh_that_changes_nothing_gives_none(
-    ring: keyring.KeyRing, resolver: FakeResolver
-) -> None:
-    resolver.keys[_ALICE] = _OLD
-    ring.current_key(_ALICE)
-    assert ring.refreshed_key(_ALICE) is None
-    assert resolver.fetched[_ALICE] == 2
-
-
-def test_refreshes_of_one_did_are_limited_in_rate(
-    ring: keyring.KeyRing, resolver: FakeResolver, clock: FakeClock
-) -> None:
-    """Spec: E-14, M-09."""
-    resolver.keys = {_ALICE: _OLD, _BOB: _OLD}
-    ring.prefetch([_ALICE, _BOB])
-    ring.refreshed_key(_ALICE)
-    resolver.keys = {_ALICE: _NEW, _BOB: _NEW}
-    clock.now_s += keyring.REFRESH_INTERVAL_S - 1
-    assert ring.refreshed_key(_ALICE) is None
-    assert resolver.fetched[_ALICE] == 2
-    assert ring.refreshed_key(_BOB) == _NEW
-    clock.now_s += 1
-    assert ring.refreshed_key(_ALICE) == _NEW
-
-
-def test_an_announcement_does_not_lift_the_limit_on_refreshes(
-    ring: keyring.KeyRing, resolver: FakeResolver
-) -> None:
-    resolver.keys[_ALICE] = _OLD
-    ring.current_key(_ALICE)
-    ring.refreshed_key(_ALICE)
-    ring.forget(_ALICE)
-    ring.current_key(_ALICE)
-    assert ring.refreshed_key(_ALICE) is None
-    assert resolver.fetched[_ALICE] == 3
-
-
-def test_a_refresh_without_an_answer_changes_and_counts_nothing(
-    ring: keyring.KeyRing, resolver: FakeResolver
-) -> None:
-    """Spec: E-18: a host that is away must not turn a commit into a refused one."""
-    resolver.keys[_ALICE] = _OLD
-    ring.current_key(_ALICE)
-    resolver.unavailable[_ALICE] = None
-    assert isinstance(_error(lambda: ring.refreshed_key(_ALICE)), IdentityUnavailableError)
-    assert ring.current_key(_ALICE) == _OLD
-    del resolver.unavailable[_ALICE]
-    resolver.keys[_ALICE] = _NEW
-    assert ring.refreshed_key(_ALICE) == _NEW
-
-
-def test_a_refresh_may_find_that_the_did_is_gone(
-    ring: keyring.KeyRing, resolver: FakeResolver
-) -> None:
-    """Spec: E-10."""
-    resolver.keys[_ALICE] = _OLD
-    ring.current_key(_ALICE)
-    del resolver.keys[_ALICE]
-    assert isinstance(_error(lambda: ring.refreshed_key(_ALICE)), IdentityError)
-    assert isinstance(_error(lambda: ring.current_key(_ALICE)), IdentityError)
-    assert resolver.fetched[_ALICE] == 2
-
-
-def test_an_announced_change_is_looked_up_at_the_next_use(
-    ring: keyring.KeyRing, resolver: FakeResolver
-) -> None:
-    """Spec: E-13."""
-    resolver.keys[_ALICE] = _OLD
-    ring.current_key(_ALICE)
-    ring.key_at(_ALICE, 0)
-    resolver.keys[_ALICE] = _NEW
-    ring.forget(_ALICE)
-    ring.forget(_BOB)
-    assert resolver.fetched == {_ALICE: 1}
-    assert ring.current_key(_ALICE) == _NEW
-    ring.key_at(_ALICE, 0)
-    assert resolver.logs_fetched[_ALICE] == 2
-
-
-def test_the_key_at_a_time_comes_from_the_audit_log(
-    ring: keyring.KeyRing, resolver: FakeResolver, clock: FakeClock
-) -> None:
-    resolver.logs[_ALICE] = (KeyChange(100, _OLD), KeyChange(200, _NEW))
-    assert [ring.key_at(_ALICE, time_us) for time_us in (99, 199, 200)] == [_OLD, _OLD, _NEW]
-    assert resolver.logs_fetched[_ALICE] == 1
-    clock.now_s += keyring.AUDIT_LOG_LIFETIME_S
-    ring.key_at(_ALICE, 100)
-    assert resolver.logs_fetched[_ALICE] == 2
-
-
-def test_without_history_there_is_no_key_at_a_time(
-    ring: keyring.KeyRing, resolver: FakeResolver
-) -> None:
-    assert [ring.key_at(_ALICE, 0) for _ in range(2)] == [None, None]
-    assert resolver.logs_fetched[_ALICE] == 1
-
-
-def test_a_history_that_cannot_be_had_raises_its_error(
-    ring: keyring.KeyRing, resolver: FakeResolver
-) -> None:
-    resolver.logs[_ALICE] = IdentityError(Reason.IDENTITY_LOG, "malformed", did=_ALICE)
-    resolver.unavailable[_BOB] = None
-    assert isinstance(_error(lambda: ring.key_at(_ALICE, 0)), IdentityError)
-    assert isinstance(_error(lambda: ring.key_at(_BOB, 0)), IdentityUnavailableError)
-
-
-@pytest.fixture
-def small_ring(
-    resolver: FakeResolver, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[keyring.KeyRing]:
-    """A ring with room for two of each."""
-    monkeypatch.setattr(keyring, "MAX_IDENTITIES", 2)
-    monkeypatch.setattr(keyring, "MAX_AUDIT_LOGS", 2)
-    ring = keyring.KeyRing(resolver, clock)
-    yield ring
-    ring.close()
-
-
-def test_the_identity_unused_for_longest_is_dropped_first(
-    small_ring: keyring.KeyRing, resolver: FakeResolver
-) -> None:
-    resolver.keys = {_ALICE: _OLD, _BOB: _OLD, _CAROL: _OLD}
-    for did in (_ALICE, _BOB, _ALICE, _CAROL, _ALICE):
-        small_ring.current_key(did)
-    assert resolver.fetched == {_ALICE: 1, _BOB: 1, _CAROL: 1}
-    small_ring.current_key(_BOB)
-    assert resolver.fetched[_BOB] == 2
-
-
-def test_the_audit_log_unused_for_longest_is_dropped_first(
-    small_ring: keyring.KeyRing, resolver: FakeResolver
-) -> None:
-    for did in (_ALICE, _BOB, _ALICE, _CAROL, _ALICE):
-        small_ring.key_at(did, 0)
-    assert resolver.logs_fetched == {_ALICE: 1, _BOB: 1, _CAROL: 1}
-    small_ring.key_at(_BOB, 0)
-    assert resolver.logs_fetched[_BOB] == 2
-
-
-def test_a_cached_error_does_not_collect_tracebacks(
-    ring: keyring.KeyRing, resolver: FakeResolver
-) -> None:
-    resolver.unavailable[_BOB] = 7.0
-    for did in (_ALICE, _BOB):
-        depths = []
-        for _ in range(3):
-            error = _error(lambda did=did: ring.current_key(did))  # type: ignore[misc]  # bound
-            depths.append(len(traceback.extract_tb(error.__traceback__)))
-        assert len(set(depths)) == 1
-
-
-def test_closing_closes_the_resolver(resolver: FakeResolver) -> None:
-    ring = keyring.KeyRing(resolver)
-    assert not resolver.is_closed
-    ring.close()
-    assert resolver.is_closed
+    shelf.entries[ALICE] = entry(clock)
+    resolver.keys[BOB] = OLD_KEY
+    resolver.unavailable[DAVE] = None
+    ring.prefetch([ALICE, BOB, CAROL, DAVE])
+    clock.turn(1)
+    ring.refreshed_key(BOB, clock.now_us)
+    ring.key_at(BOB, 0)
+    assert ring.groups == {
+        "lookups": {
+            "shelf": 1,
+            "document": 3,
+            "fresh_document": 1,
+            "history": 1,
+            "unavailable": 1,
+        },
+        "keys": {"memory": 2},
+    }

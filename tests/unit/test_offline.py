@@ -44,7 +44,7 @@ def _reason_of(keys: OfflineKeys, did: Did) -> Reason:
 def test_the_current_key_is_that_of_the_document(tmp_path: Path) -> None:
     keys = _load(tmp_path, {"did": _DID, "document": _document()})
     assert keys.current_key(_DID) == parse_multikey(_KEY)
-    assert keys.refreshed_key(_DID) is None
+    assert keys.refreshed_key(_DID, None) is None
     assert keys.key_at(_DID, 0) is None
 
 
@@ -74,7 +74,7 @@ def test_an_unknown_did_does_not_exist(tmp_path: Path) -> None:
     keys = _load(tmp_path)
     assert _reason_of(keys, _DID) is Reason.IDENTITY_NOT_FOUND
     with pytest.raises(IdentityError):
-        keys.refreshed_key(_DID)
+        keys.refreshed_key(_DID, None)
     with pytest.raises(IdentityError):
         keys.key_at(_DID, 0)
 

@@ -28,7 +28,7 @@ from pipelines.verdict import Proven, Refused, Skipped, Unsigned, Verdict, judge
 _STEP = make_step()
 _REV_US = START_US + 1_000_000
 _NOW_US = START_US + 2_000_000
-_CURRENT, _REFRESHED = ("current", DID), ("refreshed", DID)
+_CURRENT, _REFRESHED = ("current", DID), ("refreshed", DID, _NOW_US)
 _PAST = ("at", DID, _REV_US)
 _NOT_FOUND = IdentityError(Reason.IDENTITY_NOT_FOUND, "unknown", did=DID)
 _NO_KEY = IdentityError(Reason.IDENTITY_NO_KEY, "no key", did=DID)

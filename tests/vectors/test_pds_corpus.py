@@ -64,8 +64,8 @@ class _CurrentKeysOnly:
     def current_key(self, did: Did) -> VerifyingKey:
         return self._keys.current_key(did)
 
-    def refreshed_key(self, did: Did) -> None:
-        self._keys.refreshed_key(did)
+    def refreshed_key(self, did: Did, since_us: int | None) -> None:
+        self._keys.refreshed_key(did, since_us)
 
     def key_at(self, did: Did, time_us: int) -> None:
         assert time_us > 0, did

@@ -1,0 +1,35 @@
+"""Frames in the topic `frames`, as the bridge writes them."""
+
+from collections.abc import Sequence
+
+from confluent_kafka import Producer
+
+from pipelines.atproto.frames import parse_envelope
+from pipelines.config import KafkaConfig
+from pipelines.kafka.admin import check_partitions
+from pipelines.kafka.partition import partition_for
+
+HOST = "relay.example"
+
+
+def publish_frames(config: KafkaConfig, frames: Sequence[bytes], received_us: int) -> None:
+    """Writes frames, all received at the same time."""
+    partitions = check_partitions(config, ["frames"])["frames"]
+    producer = Producer({"bootstrap.servers": config.bootstrap_servers})
+    for frame in frames:
+        envelope = parse_envelope(frame)
+        assert envelope.did is not None
+        producer.produce(
+            config.topic("frames"),
+            frame,
+            envelope.did.encode(),
+            partition_for(envelope.did, partitions),
+            headers=[
+                ("host", HOST.encode()),
+                ("seq", str(envelope.seq).encode()),
+                ("kind", envelope.kind.encode()),
+                ("received_us", str(received_us).encode()),
+            ],
+            timestamp=received_us // 1000,
+        )
+    assert producer.flush(20) == 0
