@@ -4,8 +4,8 @@ A byte is changed to another value; the frame must then be refused. Where it is 
 listed here with the reason, and what the frame proves (the commit, its ops, its records) must be
 exactly what the honest frame proves.
 
-Every byte outside `blocks` is tried once, and so is every byte of some frames' `blocks`; of the
-other frames' `blocks`, a sample. The seed is fixed: a failure comes back.
+Every byte outside `blocks` is tried once, in some frames also every bit, and so is every byte of
+their `blocks`; of the other frames' `blocks`, a sample. The seed is fixed: a failure comes back.
 """
 
 import random
@@ -80,8 +80,11 @@ def _content(verdict: Verdict) -> tuple[object, ...]:
 
 
 def _changed(frame: bytes, offset: int, rng: random.Random) -> bytes:
-    value = frame[offset] ^ rng.randrange(1, 256)
-    return b"%b%c%b" % (frame[:offset], value, frame[offset + 1 :])
+    return _flipped(frame, offset, rng.randrange(1, 256))
+
+
+def _flipped(frame: bytes, offset: int, bits: int) -> bytes:
+    return b"%b%c%b" % (frame[:offset], frame[offset] ^ bits, frame[offset + 1 :])
 
 
 def _offsets_outside_blocks(frame: bytes) -> Iterator[tuple[int, str]]:
@@ -101,19 +104,22 @@ def test_a_changed_byte_outside_the_blocks_is_refused_or_neutral(recording: Reco
     rng = random.Random(_SEED)
     proven: Counter[str] = Counter()
     passed_over: Counter[str] = Counter()
-    for frame in recording.frames:
+    for n, frame in enumerate(recording.frames):
         honest = _content(_judge(frame, frame, recording.keys))
+        bits = [1 << bit for bit in range(8)] if n < _WHOLE_FRAMES_COUNT else []
         for offset, field in _offsets_outside_blocks(frame):
-            verdict = _judge(_changed(frame, offset, rng), frame, recording.keys)
-            match verdict:
-                case Refused():
-                    continue
-                case Skipped(envelope):
-                    assert envelope.kind in {Kind.UNKNOWN, Kind.ERROR}
-                    passed_over[field] += 1
-                case _:
-                    assert _content(verdict) == honest
-                    proven[field] += 1
+            damages = [_flipped(frame, offset, bit) for bit in bits]
+            for damaged in (*damages, _changed(frame, offset, rng)):
+                verdict = _judge(damaged, frame, recording.keys)
+                match verdict:
+                    case Refused():
+                        continue
+                    case Skipped(envelope):
+                        assert envelope.kind in {Kind.UNKNOWN, Kind.ERROR}
+                        passed_over[field] += 1
+                    case _:
+                        assert _content(verdict) == honest
+                        proven[field] += 1
     # Not more, and not less: a field that is listed in vain would hide a change of behaviour.
     assert proven.keys() == _NEUTRAL.keys()
     assert passed_over.keys() == _UNKNOWN_TYPE.keys()
@@ -149,7 +155,7 @@ def test_a_block_renamed_to_a_blob_is_refused_where_the_block_is_needed(
         for section in block_spans(frame)[1:]:
             codec = cid_offset(frame, section) + 1
             assert frame[codec] == _DAG_CBOR
-            renamed = b"%b%c%b" % (frame[:codec], _RAW, frame[codec + 1 :])
+            renamed = _flipped(frame, codec, _DAG_CBOR ^ _RAW)
             verdict = _judge(renamed, frame, recording.keys)
             without = _judge(_without(frame, section), frame, recording.keys)
             assert type(verdict) is type(without)
