@@ -31,8 +31,8 @@ _FILES = (
     "tags",
     "utf8",
 )
-# Cases with none of these describe other profiles (dCBOR, CBOR::Core, bare RFC 8949). No record may
-# hold what they are about (floats, large integers), but for text of any normal form.
+# Cases with none of these describe other profiles (dCBOR, CBOR::Core, bare RFC 8949). No record
+# may hold what they are about (floats, large integers), but for text of any normal form.
 _OUR_TAGS = {"basic", "dag-cbor", "dasl-cid"}
 _ANY_TEXT = "text not in Unicode Normalization Form C"
 # Links of other kinds are values that nobody here follows (spec: A-34); where a link is followed,
