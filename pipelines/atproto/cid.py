@@ -30,15 +30,17 @@ def is_dag_cbor_cid(value: object) -> TypeGuard[bytes]:
     return type(value) is bytes and len(value) == CID_BYTES and value[:4] == DAG_CBOR_PREFIX
 
 
-def parse_cid(text: str) -> bytes:
+def parse_cid(text: object) -> bytes:
     """Returns the raw form of a CID in text form.
 
     Args:
-        text: `b` and 58 characters of lower-case base32, without padding.
+        text: a decoded field; `b` and 58 characters of lower-case base32, without padding.
 
     Raises:
         CidError: not a blessed CID in its one text form.
     """
+    if not isinstance(text, str):
+        raise CidError(Reason.CID_INVALID, f"not a CID: {type(text).__name__} instead of text")
     if len(text) == _TEXT_LENGTH and text[0] == "b":
         try:
             raw = bytes(libipld.decode_multibase(text)[1])

@@ -59,6 +59,11 @@ def test_only_the_one_text_form_is_taken(text: str) -> None:
     assert error.reason is Reason.CID_INVALID
 
 
+@pytest.mark.parametrize("value", [None, 59, b"b" * 59, ["b"] * 59])
+def test_what_is_no_text_is_no_cid(value: object) -> None:
+    assert refusal(lambda: cid.parse_cid(value)).reason is Reason.CID_INVALID
+
+
 def test_a_refused_text_is_quoted_in_part_only() -> None:
     assert len(refusal(lambda: cid.parse_cid("x" * 1_000_000)).detail) < 200
 
