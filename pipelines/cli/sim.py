@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from pipelines.process import stop_event
 from pipelines.sim.generated import GeneratedNetwork
-from pipelines.sim.mix import Settings
+from pipelines.sim.mix import Mix, Settings, meanings
 from pipelines.sim.network import load_network
 from pipelines.sim.ports import CursorHabit, Network
 from pipelines.sim.service import SimServer
@@ -21,7 +22,34 @@ _CHOICES = """Choose one network to serve:
   standpipe sim --capture DIR                 a recorded one"""
 
 
-@click.command(name="sim")
+class _Command(click.Command):
+    """Adds the names that `--mix` takes to the help."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes them with their defaults."""
+        super().format_epilog(ctx, formatter)
+        defaults = dataclasses.asdict(Mix())
+        rows = [(f"{name}={defaults[name]:g}", text) for name, text in meanings().items()]
+        with formatter.section("Probabilities for --mix, with their defaults"):
+            formatter.write_dl(rows)
+
+
+def _parse_mix(
+    _ctx: click.Context, _parameter: click.Parameter, values: Sequence[str]
+) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    for value in values:
+        name, _, text = value.partition("=")
+        if name not in meanings():
+            raise click.BadParameter(f"{value!r}: there are {', '.join(meanings())}.")
+        try:
+            shares[name] = float(text)
+        except ValueError:
+            raise click.BadParameter(f"{value!r}: write {name}=0.1, for example.") from None
+    return shares
+
+
+@click.command(name="sim", cls=_Command)
 @click.option(
     "--accounts",
     "accounts_count",
@@ -68,6 +96,14 @@ _CHOICES = """Choose one network to serve:
     help="With --accounts: records of each account before the stream begins.",
 )
 @click.option(
+    "--mix",
+    "shares",
+    multiple=True,
+    callback=_parse_mix,
+    metavar="NAME=SHARE",
+    help="With --accounts: a probability; they are listed below. May be repeated.",
+)
+@click.option(
     "--truth",
     "truth_path",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -97,6 +133,7 @@ def command(
     seed: int | None,
     events_count: int | None,
     records_count: int | None,
+    shares: dict[str, float],
     truth_path: Path | None,
     port: int,
     cursor_habit: str,
@@ -112,7 +149,12 @@ def command(
         raise click.UsageError(_CHOICES)
     network: Network
     if accounts_count is not None:
-        settings = Settings(accounts_count, seed=seed or 0, records_count=records_count or 0)
+        settings = Settings(
+            accounts_count,
+            seed=seed or 0,
+            records_count=records_count or 0,
+            mix=Mix(**shares),
+        )
         network = GeneratedNetwork(settings, events_count=events_count, truth_path=truth_path)
     else:
         assert folder is not None
@@ -120,6 +162,7 @@ def command(
             "--seed": seed,
             "--events": events_count,
             "--records": records_count,
+            "--mix": shares or None,
             "--truth": truth_path,
         }
         for option, value in given.items():

@@ -12,7 +12,7 @@ from pipelines.atproto.commit import SignedCommit
 from pipelines.atproto.frames import Kind, Op
 from pipelines.atproto.mst.tree import Tree
 from pipelines.atproto.syntax import Did, Handle
-from pipelines.sim.identities import PlcIdentity
+from pipelines.sim.identities import AccountIdentity
 
 
 class Status(StrEnum):
@@ -44,7 +44,7 @@ class AccountState:
     Attributes:
         did: the account.
         handle: its name.
-        identity: what the directory knows.
+        identity: what the directory knows, or the account's own host.
         is_announced: whether an `#account` has told of it; before, its host does not know it.
         status: None while it is active.
         head: None before the first commit and after a deletion.
@@ -52,7 +52,7 @@ class AccountState:
 
     did: Did
     handle: Handle
-    identity: PlcIdentity
+    identity: AccountIdentity
     is_announced: bool = False
     status: Status | None = None
     head: Head | None = None

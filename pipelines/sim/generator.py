@@ -20,13 +20,13 @@ from pipelines.atproto.frames import Kind
 from pipelines.atproto.mst import EMPTY_NODE, EMPTY_ROOT_CID
 from pipelines.atproto.mst.tree import Change, Tree
 from pipelines.atproto.signing import SigningKey, sign_commit
-from pipelines.atproto.syntax import MAX_TID_CLOCK_ID, Handle, parse_handle
+from pipelines.atproto.syntax import MAX_TID_CLOCK_ID, Did, Handle, parse_handle
 from pipelines.sim import messages
 from pipelines.sim.authors import Author, Batch, Composer
 from pipelines.sim.clock import Clock
 from pipelines.sim.content import Content
 from pipelines.sim.events import AccountState, Event, Head, Status, WrittenOp
-from pipelines.sim.identities import create_identity
+from pipelines.sim.identities import AccountIdentity, PlcIdentity, WebIdentity, create_identity
 from pipelines.sim.mix import Settings
 
 # What the documents say. Nothing listens there: DIDs are hashes of operations with this address,
@@ -49,7 +49,7 @@ class Generator:
 
     def __init__(self, settings: Settings) -> None:
         """Makes what exists before the first event."""
-        mix = settings.mix
+        self._mix = mix = settings.mix
         self._settings = settings
         self._random = Random(settings.seed)  # noqa: S311 - nothing here is secret
         self._rotation_key = self._key("rotation", is_p256=False)
@@ -75,7 +75,7 @@ class Generator:
 
     def events(self) -> Iterator[Event]:
         """Yields events without end. To be called once."""
-        mix = self._settings.mix
+        mix = self._mix
         while True:
             self.clock.pass_time(self._random)
             missing = self._settings.accounts_count - len(self._active) - len(self._resting)
@@ -134,16 +134,29 @@ class Generator:
     def _change_handle(self, author: Author) -> Iterator[Event]:
         author.handles_count += 1
         handle = _handle(author)
-        identity = author.state.identity.with_handle(handle, self._rotation_key, self.clock.text())
+        identity: AccountIdentity
+        match author.state.identity:
+            case PlcIdentity() as before:
+                identity = before.with_handle(handle, self._rotation_key, self.clock.text())
+            case WebIdentity() as before:
+                identity = before.with_handle(handle)
         author.state = replace(author.state, handle=handle, identity=identity)
         yield self._identity_event(author, handle)
 
     def _rotate_key(self, author: Author) -> Iterator[Event]:
+        before = author.state.identity
+        if isinstance(before, WebIdentity) and self._random.random() >= self._mix.rotate_web_key:
+            yield from self._write(author)
+            return
         author.keys_count += 1
         author.signing_key = self._account_key(author.number, author.keys_count)
-        identity = author.state.identity.with_signing_key(
-            author.signing_key.verifying_key, self._rotation_key, self.clock.text()
-        )
+        key = author.signing_key.verifying_key
+        identity: AccountIdentity
+        match before:
+            case PlcIdentity():
+                identity = before.with_signing_key(key, self._rotation_key, self.clock.text())
+            case WebIdentity():
+                identity = before.with_signing_key(key)
         author.state = replace(author.state, identity=identity)
         yield self._identity_event(author, None)
         yield from self._sign_again(author)
@@ -176,18 +189,24 @@ class Generator:
         self._authors_count += 1
         signing_key = self._account_key(number, 1)
         handle = Handle(f"user{number}.{_HANDLE_DOMAIN}")
-        identity = create_identity(
-            signing_key.verifying_key,
-            self._rotation_key,
-            handle=handle,
-            pds=PDS_URL,
-            created_at=self.clock.text(),
-        )
+        identity: AccountIdentity
+        if self._random.random() < self._mix.did_web:
+            # With the seed: networks have no account in common.
+            did = Did(f"did:web:user{number}.web{self._settings.seed}.{_HANDLE_DOMAIN}")
+            identity = WebIdentity(did, signing_key.verifying_key, handle, PDS_URL)
+        else:
+            identity = create_identity(
+                signing_key.verifying_key,
+                self._rotation_key,
+                handle=handle,
+                pds=PDS_URL,
+                created_at=self.clock.text(),
+            )
         self._content.remember_person(identity.did)
         return Author(number, signing_key, AccountState(identity.did, handle, identity))
 
     def _account_key(self, number: int, generation: int) -> SigningKey:
-        is_p256 = self._random.random() < self._settings.mix.p256
+        is_p256 = self._random.random() < self._mix.p256
         return self._key(f"account {number} {generation}", is_p256=is_p256)
 
     def _key(self, purpose: str, *, is_p256: bool) -> SigningKey:
@@ -200,7 +219,7 @@ class Generator:
 
     def _next_seq(self) -> int:
         self._seq += 1
-        if self._random.random() < self._settings.mix.gap:
+        if self._random.random() < self._mix.gap:
             self._seq += 1 + int(_MAX_GAP * self._random.random())
         return self._seq
 

@@ -1,14 +1,15 @@
 """Identities of generated accounts: signed PLC operations, documents, audit logs.
 
-A DID is the hash of the signed operation that made it, so nobody can serve an identity under a
-DID without having its keys. Source: https://web.plc.directory/spec/v0.1/did-plc; documents as
-plc.directory renders them. spec: L-01…L-06, L-11
+A did:plc is the hash of the signed operation that made it, so nobody can serve an identity under
+it without having its keys. A did:web is the name of a host, which serves what it likes and keeps
+no history. Source: https://web.plc.directory/spec/v0.1/did-plc; documents as plc.directory renders
+them. spec: E-09, L-01…L-06, L-11
 """
 
 import base64
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias
 
 from pipelines.atproto import cbor
 from pipelines.atproto.cid import encode_cid
@@ -74,35 +75,16 @@ class PlcIdentity:
         cid = encode_cid(parse_operation(signed).cid)
         return PlcIdentity(self.did, (*self.entries, DirectoryEntry(signed, cid, created_at)))
 
+    @property
+    def signing_key(self) -> VerifyingKey:
+        """The key that the last operation names."""
+        return parse_did_key(self.entries[-1].fields["verificationMethods"]["atproto"])
+
     def document(self) -> dict[str, Any]:
         """Returns the DID document that follows from the last operation."""
         fields = self.entries[-1].fields
-        signing_key = parse_did_key(fields["verificationMethods"]["atproto"])
-        pds = fields["services"]["atproto_pds"]
-        return {
-            "@context": [
-                "https://www.w3.org/ns/did/v1",
-                "https://w3id.org/security/multikey/v1",
-                _SUITE_CONTEXT[signing_key.curve],
-            ],
-            "id": self.did,
-            "alsoKnownAs": fields["alsoKnownAs"],
-            "verificationMethod": [
-                {
-                    "id": f"{self.did}#atproto",
-                    "type": "Multikey",
-                    "controller": self.did,
-                    "publicKeyMultibase": signing_key.multikey(),
-                }
-            ],
-            "service": [
-                {
-                    "id": "#atproto_pds",
-                    "type": pds["type"],
-                    "serviceEndpoint": pds["endpoint"],
-                }
-            ],
-        }
+        pds = fields["services"]["atproto_pds"]["endpoint"]
+        return _document(self.did, self.signing_key, fields["alsoKnownAs"], pds)
 
     def audit_log(self) -> list[dict[str, Any]]:
         """Returns what the directory answers under `/log/audit`."""
@@ -116,6 +98,41 @@ class PlcIdentity:
             }
             for entry in self.entries
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class WebIdentity:
+    """A did:web: what its host serves now.
+
+    Attributes:
+        did: the DID.
+        signing_key: what the account's commits are checked with.
+        handle: the account's name.
+        pds: origin of the account's server.
+    """
+
+    did: Did
+    signing_key: VerifyingKey
+    handle: Handle
+    pds: str
+
+    def with_handle(self, handle: Handle) -> "WebIdentity":
+        """Returns the identity after its document was changed to name another handle."""
+        return replace(self, handle=handle)
+
+    def with_signing_key(self, signing_key: VerifyingKey) -> "WebIdentity":
+        """Returns the identity after its document was changed to name another signing key."""
+        return replace(self, signing_key=signing_key)
+
+    def document(self) -> dict[str, Any]:
+        """Returns the DID document."""
+        return _document(self.did, self.signing_key, [f"at://{self.handle}"], self.pds)
+
+    def audit_log(self) -> None:
+        """There is none: nobody keeps a history of a did:web."""
+
+
+AccountIdentity: TypeAlias = PlcIdentity | WebIdentity
 
 
 def create_identity(
@@ -152,3 +169,26 @@ def create_identity(
 def _signed(fields: Mapping[str, Any], rotation_key: SigningKey) -> dict[str, Any]:
     signature = rotation_key.sign(cbor.encode(fields))
     return {**fields, "sig": base64.urlsafe_b64encode(signature).rstrip(b"=").decode()}
+
+
+def _document(
+    did: Did, signing_key: VerifyingKey, names: Sequence[str], pds: str
+) -> dict[str, Any]:
+    return {
+        "@context": [
+            "https://www.w3.org/ns/did/v1",
+            "https://w3id.org/security/multikey/v1",
+            _SUITE_CONTEXT[signing_key.curve],
+        ],
+        "id": did,
+        "alsoKnownAs": list(names),
+        "verificationMethod": [
+            {
+                "id": f"{did}#atproto",
+                "type": "Multikey",
+                "controller": did,
+                "publicKeyMultibase": signing_key.multikey(),
+            }
+        ],
+        "service": [{"id": "#atproto_pds", "type": PDS_TYPE, "serviceEndpoint": pds}],
+    }

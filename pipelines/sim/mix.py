@@ -1,6 +1,14 @@
 """What a generated network follows from: its settings, and how often what happens in it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from pipelines.errors import ConfigError
+
+
+def _share(default: float, meaning: str) -> Any:
+    """Returns a field of `Mix`; its meaning is for `standpipe sim --help`, too."""
+    return field(default=default, metadata={"meaning": meaning})
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,35 +17,58 @@ class Mix:
 
     Those of operations are from 180 seconds of the production network: 95.5 % create, 3.9 %
     delete, 0.6 % update, and 99 % of commits with one operation. Those of accounts and keys are
-    far higher than there, so that a short run has some of each.
+    far higher than there, so that a short run has some of each: practically no account there has a
+    P-256 key or a did:web, and every reader has to support them.
 
-    Attributes:
-        p256: of a key to be on P-256. Practically none is in production, and every reader of the
-            network has to support it.
-        delete: of an operation.
-        update: of an operation.
-        several_ops: of a commit to have more than one operation.
-        gap: of some sequence numbers to be left out before an event.
-        create_account: of the next event to be a creation, while accounts are wanting.
-        delete_account: of the next event.
-        deactivate_account: of the next event; and to come back, while some are inactive.
-        change_handle: of the next event: a PLC operation and an `#identity`.
-        rotate_key: of the next event: a PLC operation, an `#identity`, and a `#sync` to a commit
-            that changes nothing.
-        sign_again: of the next event: a `#sync` to a commit that changes nothing.
+    What happens to an account is told with an `#identity` where its document changes, and a new
+    handle or key of a did:plc is an operation that the host's rotation key has signed.
+
+    A did:web keeps its signing key unless `rotate_web_key` says otherwise: nobody has a history of
+    its keys, so that whoever reads behind a change cannot prove what was signed before.
+
+    Raises:
+        ConfigError: one is not from 0 to 1, or those of the next event are more than 1 together.
     """
 
-    p256: float = 0.1
-    delete: float = 0.039
-    update: float = 0.006
-    several_ops: float = 0.008
-    gap: float = 0.02
-    create_account: float = 0.1
-    delete_account: float = 0.0004
-    deactivate_account: float = 0.001
-    change_handle: float = 0.001
-    rotate_key: float = 0.0004
-    sign_again: float = 0.001
+    p256: float = _share(0.1, "a key is on P-256, not K-256")
+    did_web: float = _share(0.1, "an account has a did:web, not a did:plc")
+    delete: float = _share(0.039, "an operation is a delete")
+    update: float = _share(0.006, "an operation is an update")
+    several_ops: float = _share(0.008, "a commit has more than one operation")
+    gap: float = _share(0.02, "sequence numbers are left out before an event")
+    create_account: float = _share(0.1, "a new account is next, while accounts are wanting")
+    delete_account: float = _share(0.0004, "the deletion of an account is next")
+    deactivate_account: float = _share(
+        0.001, "a deactivation is next; likewise, while some are inactive, a return"
+    )
+    change_handle: float = _share(0.001, "a change of a handle is next")
+    rotate_key: float = _share(0.0004, "a new signing key is next, with a #sync that it signs")
+    rotate_web_key: float = _share(0.0, "this new key is made although the account has a did:web")
+    sign_again: float = _share(0.001, "a #sync to a commit that changes nothing is next")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            share = getattr(self, item.name)
+            if not 0 <= share <= 1:
+                raise ConfigError(f"{item.name} is {share}: choose a number from 0 to 1")
+        total = sum(getattr(self, name) for name in EXCLUSIVE)
+        if total > 1:
+            raise ConfigError(f"{', '.join(EXCLUSIVE)} are {total:g} together: choose 1 at most")
+
+
+# What may happen to the account of the next event; else it writes.
+EXCLUSIVE: Final = (
+    "delete_account",
+    "deactivate_account",
+    "change_handle",
+    "rotate_key",
+    "sign_again",
+)
+
+
+def meanings() -> dict[str, str]:
+    """Returns what each share of `Mix` is the probability of, by its name."""
+    return {item.name: item.metadata["meaning"] for item in fields(Mix)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,7 @@ def _state_fields(state: AccountState) -> dict[str, Any]:
     head = state.head
     return {
         "handle": state.handle,
+        "signing_key": state.identity.signing_key.did_key(),
         "is_active": state.is_announced and state.status is None,
         "status": state.status,
         "rev": None if head is None else head.commit.rev,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from pipelines.relay import subscribe_url
 from pipelines.sim.events import Status
 from pipelines.sim.generated import GeneratedNetwork
 from pipelines.sim.messages import error_frame
-from pipelines.sim.mix import Mix, Settings
+from pipelines.sim.mix import Mix, Settings, meanings
 from pipelines.sim.network import load_network
 from pipelines.sim.service import SimServer
 from pipelines.sim.truth import AccountTruth
@@ -96,11 +97,18 @@ async def check_host(
         code, body = export
         assert code == 200
         check_export(body, account)
-    code, document = await get(session, f"{sim.addresses.plc}/{did}")
+    method, _, name = did.removeprefix("did:").partition(":")
+    is_web = method == "web"
+    web, plc = f"{sim.addresses.did_web}/{name}/.well-known/did.json", f"{sim.addresses.plc}/{did}"
+    code, document = await get(session, web if is_web else plc)
     identity = parse_document(did, document)
     assert (code, identity.handle) == (200, account.state.handle)
-    code, log = await get(session, f"{sim.addresses.plc}/{did}/log/audit")
-    assert verify_audit_log(did, log)[-1].signing_key == identity.signing_key
+    code, log = await get(session, f"{plc}/log/audit")
+    if is_web:
+        assert code == 404
+        assert (await get(session, plc))[0] == 404
+    else:
+        assert verify_audit_log(did, log)[-1].signing_key == identity.signing_key
     if head is not None:
         identity.require_key().verify(head.commit.unsigned, head.commit.signature)
 
@@ -343,6 +351,7 @@ class TestCommand:
             ["--capture", "folder", "--seed", "1"],
             ["--capture", "folder", "--events", "1"],
             ["--capture", "folder", "--records", "1"],
+            ["--capture", "folder", "--mix", "p256=1"],
             ["--capture", "folder", "--truth", "file"],
             ["--accounts", "0"],
         ],
@@ -356,6 +365,47 @@ class TestCommand:
             assert "standpipe sim --capture DIR" in stderr
         if len(options) == 4 and "--accounts" not in options:
             assert f"{options[2]} goes with --accounts" in stderr
+
+    def test_the_mix_is_what_the_help_says(self) -> None:
+        with self.start("--help") as process:
+            stdout, _ = process.communicate(timeout=DEADLINE_S)
+        listed = dict(re.findall(r"^  ([a-z_0-9]+)=([0-9.]+) ", stdout, re.MULTILINE))
+        assert Mix(**{name: float(share) for name, share in listed.items()}) == Mix()
+        assert listed.keys() == meanings().keys()
+
+    def test_the_mix_can_be_changed(self) -> None:
+        mix = Mix(did_web=1, change_handle=0.3)
+        expected = make_events(Settings(accounts_count=3, mix=mix), 100)
+        options = ["--accounts", "3", "--mix", "did_web=1", "--mix", "change_handle=0.3"]
+        with self.start(*options, "--events", "100", "--json") as process:
+            try:
+                assert process.stdout is not None
+                addresses = json.loads(process.stdout.readline())
+
+                async def conversation(session: aiohttp.ClientSession) -> list[bytes]:
+                    url = subscribe_url(addresses["relay"], 0)
+                    async with session.ws_connect(url) as socket:
+                        return await receive(socket, 100)
+
+                assert run(conversation) == [event.frame for event in expected]
+            finally:
+                process.kill()
+
+    @pytest.mark.parametrize(
+        ("share", "complaint"),
+        [
+            ("did_wep=1", "'did_wep=1': there are p256, did_web, "),
+            ("did_web", "'did_web': write did_web=0.1"),
+            ("did_web=2", "did_web is 2.0: choose a number from 0 to 1"),
+            ("did_web=nan", "did_web is nan: choose a number from 0 to 1"),
+            ("rotate_key=1", "together: choose 1 at most"),
+        ],
+    )
+    def test_a_mix_that_cannot_be_is_named(self, share: str, complaint: str) -> None:
+        with self.start("--accounts", "1", "--mix", share) as process:
+            _, stderr = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 2
+        assert complaint in stderr
 
     def test_a_truth_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
         path = tmp_path / "nowhere" / "truth"

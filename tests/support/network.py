@@ -8,12 +8,13 @@ from pipelines.identity.documents import parse_document
 from pipelines.identity.plc import key_at, verify_audit_log
 from pipelines.sim.events import Event
 from pipelines.sim.generator import Generator
-from pipelines.sim.identities import PlcIdentity
+from pipelines.sim.identities import AccountIdentity
 from pipelines.sim.mix import Mix, Settings
 
 # More of everything that is rare, so that a few thousand events have some of each.
 LIVELY = Mix(
     p256=0.3,
+    did_web=0.3,
     delete=0.2,
     update=0.05,
     several_ops=0.1,
@@ -22,6 +23,7 @@ LIVELY = Mix(
     deactivate_account=0.01,
     change_handle=0.01,
     rotate_key=0.01,
+    rotate_web_key=0.5,
     sign_again=0.01,
 )
 
@@ -35,7 +37,7 @@ class DirectoryKeys:
     """Keys for the judge: what the directory says, fetched anew each time."""
 
     def __init__(self) -> None:
-        self.identities: dict[Did, PlcIdentity] = {}
+        self.identities: dict[Did, AccountIdentity] = {}
 
     def current_key(self, did: Did) -> VerifyingKey:
         return parse_document(did, self.identities[did].document()).require_key()
@@ -44,4 +46,5 @@ class DirectoryKeys:
         raise AssertionError(f"the current key of {did} is right at {since_us}")
 
     def key_at(self, did: Did, time_us: int) -> VerifyingKey | None:
-        return key_at(verify_audit_log(did, self.identities[did].audit_log()), time_us)
+        log = self.identities[did].audit_log()
+        return None if log is None else key_at(verify_audit_log(did, log), time_us)

@@ -10,6 +10,7 @@ from support.oracle import build, cid_of, covering_nodes
 
 from pipelines.atproto.car import read_car
 from pipelines.atproto.commit import VerifiedCommit, VerifiedSync
+from pipelines.atproto.errors import SignatureError
 from pipelines.atproto.frames import (
     AccountMessage,
     Action,
@@ -23,10 +24,12 @@ from pipelines.atproto.frames import (
 from pipelines.atproto.keys import parse_did_key
 from pipelines.atproto.mst import EMPTY_ROOT_CID
 from pipelines.atproto.syntax import parse_datetime, tid_time_us
+from pipelines.identity.plc import key_at, verify_audit_log
 from pipelines.sim.clock import START_US
 from pipelines.sim.events import Event, Status
 from pipelines.sim.generator import Generator
-from pipelines.sim.mix import Settings
+from pipelines.sim.identities import PlcIdentity, WebIdentity
+from pipelines.sim.mix import Mix, Settings
 from pipelines.sim.truth import Truth
 from pipelines.verdict import Proven, Unsigned, judge_frame
 
@@ -124,6 +127,62 @@ def test_the_same_settings_give_the_same_bytes(events: list[Event]) -> None:
     assert not {event.state.did for event in other} & {event.state.did for event in events}
 
 
+def test_the_key_changes_between_two_commits(events: list[Event]) -> None:
+    """spec: E-13: an #identity tells of it; each side of it is signed with its own key."""
+    changed = Counter[type]()
+    before: dict[str, Event] = {}
+    for event in events:
+        did, identity = event.state.did, event.state.identity
+        earlier = before.get(did)
+        before[did] = event
+        head = event.state.head
+        if event.kind in (Kind.COMMIT, Kind.SYNC):
+            assert head is not None
+            identity.signing_key.verify(head.commit.unsigned, head.commit.signature)
+        if earlier is None or earlier.state.identity.signing_key == identity.signing_key:
+            continue
+        assert event.kind is Kind.IDENTITY
+        assert earlier.state.head == head
+        assert head is not None
+        with pytest.raises(SignatureError):
+            identity.signing_key.verify(head.commit.unsigned, head.commit.signature)
+        changed[type(identity)] += 1
+    assert changed[PlcIdentity] > 3
+    assert changed[WebIdentity] > 3
+
+
+def test_the_log_proves_every_commit_of_the_past(events: list[Event]) -> None:
+    """As a worker sees it that comes later, with the log at the end."""
+    histories = {
+        event.state.did: verify_audit_log(event.state.did, event.state.identity.audit_log())
+        for event in events
+        if isinstance(event.state.identity, PlcIdentity)
+    }
+    outdated_count = 0
+    for event in events:
+        head = event.state.head
+        if event.state.did not in histories or event.kind is not Kind.COMMIT or head is None:
+            continue
+        history = histories[event.state.did]
+        # The first commit of an account may be some milliseconds older than its DID.
+        key = key_at(history, max(tid_time_us(head.commit.rev), history[0].created_us))
+        assert key is not None
+        key.verify(head.commit.unsigned, head.commit.signature)
+        outdated_count += key != history[-1].signing_key
+    assert outdated_count > 50
+
+
+def test_a_did_web_keeps_its_key_unless_it_is_told_not_to() -> None:
+    """Nobody could prove later what was signed before."""
+    mix = Mix(did_web=1, rotate_key=0.2, change_handle=0.1)
+    events = make_events(Settings(accounts_count=4, mix=mix), 600)
+    keys = {event.state.did: {event.state.identity.signing_key} for event in events}
+    assert {event.state.identity.signing_key for event in events} == set().union(*keys.values())
+    assert {did.rpartition(":")[0] for did in keys} == {"did:web"}
+    handles = {event.state.handle for event in events if event.kind is Kind.IDENTITY}
+    assert len(handles) > 2 * len(keys)
+
+
 def test_time_and_sequence_numbers_only_rise(events: list[Event]) -> None:
     """spec: F-20: with gaps now and then."""
     steps = [later.seq - earlier.seq for earlier, later in itertools.pairwise(events)]
@@ -216,7 +275,8 @@ def test_a_lively_network_has_some_of_everything(events: list[Event]) -> None:
         Status.DELETED,
         Status.DEACTIVATED,
     }
-    logs = [state.identity.entries for state in last.values()]
+    identities = [state.identity for state in last.values()]
+    logs = [identity.entries for identity in identities if isinstance(identity, PlcIdentity)]
     signing_keys = [
         [parse_did_key(entry.fields["verificationMethods"]["atproto"]) for entry in log]
         for log in logs
@@ -225,6 +285,7 @@ def test_a_lively_network_has_some_of_everything(events: list[Event]) -> None:
     assert any(len(set(keys)) > 1 for keys in signing_keys), "no key was rotated"
     names = [len({entry.fields["alsoKnownAs"][0] for entry in log}) for log in logs]
     assert max(names) > 1, "no handle was changed"
+    assert 0.1 < sum(isinstance(item, WebIdentity) for item in identities) / len(last) < 0.5
     actions = Counter(op.action for event in events for op, _ in event.ops)
     assert set(actions) == set(Action)
     counts = {len(event.ops) for event in events}

@@ -37,7 +37,8 @@ def test_lines_are_enough_to_know_the_end() -> None:
                 paths[op["path"]] = op["cid"]
         if line["status"] == "deleted":
             paths.clear()
-        names = ("handle", "is_active", "status", "rev", "commit_cid", "data_cid")
+        assert line["signing_key"] == event.state.identity.signing_key.did_key()
+        names = ("handle", "signing_key", "is_active", "status", "rev", "commit_cid", "data_cid")
         last[line["did"]] = {name: line[name] for name in names}
     for did, fields in last.items():
         expected = fields | {"records_count": len(records[did])}
