@@ -46,6 +46,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "analytics": ("analytics", "Records → counts by minute, collection and language."),
     "status": ("status", "Show a running pipeline: who runs, how fast, how far behind."),
     "repo": ("repo", "Show what is held of one repository."),
+    "quarantine": ("quarantine", "Look at what was proven bad, and why."),
     "audit": ("audit", "Recompute roots from the topics and compare them with what was signed."),
     "capture": ("capture", "Record frames from a relay into a file."),
     "verify": ("verify", "A verdict for every frame of a capture, without Kafka."),

@@ -1,6 +1,8 @@
 """Options that several commands share."""
 
 import functools
+import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from pipelines.atproto.errors import ProtocolError
-from pipelines.atproto.syntax import Did, parse_did
+from pipelines.atproto.syntax import Did, parse_datetime, parse_did
 from pipelines.config import (
     DEFAULT_BOOTSTRAP_SERVERS,
     DEFAULT_TOPIC_PREFIX,
@@ -33,7 +35,34 @@ class _DidType(click.ParamType):
             )
 
 
+_AGE_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_match_age = re.compile(r"(\d{1,9})([smhd])").fullmatch
+
+
+class _TimeType(click.ParamType):
+    """A moment, in milliseconds since 1970: written out, or as how long ago it was."""
+
+    name = "time"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        age = _match_age(str(value))
+        if age is not None:
+            return time.time_ns() // 1_000_000 - int(age[1]) * _AGE_UNITS_S[age[2]] * 1_000
+        try:
+            return parse_datetime(value) // 1_000
+        except ProtocolError:
+            self.fail(
+                f"{value!r} is not a time: write it like 2026-01-31T12:00:00Z, or like 90m, 2h "
+                "or 3d for so long ago",
+                param,
+                ctx,
+            )
+
+
 DID = _DidType()
+TIME = _TimeType()
 
 
 def is_default(ctx: click.Context, parameter: str) -> bool:

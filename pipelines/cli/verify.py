@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 import orjson
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipelines.captures import read_frames
+from pipelines.cli.progress import progress
 from pipelines.identity.offline import OfflineKeys
 from pipelines.report import FrameReport, Outcome, report_frames
 
@@ -61,15 +60,10 @@ def command(frames: Path, identities: Path, *, jsonl: bool, quiet: bool) -> int:
 
 
 def _with_progress(path: Path) -> Iterator[bytes]:
-    console = Console(stderr=True)
-    columns = (TextColumn("proving"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Only where the lines themselves do not fill the same terminal.
-    shown = console.is_terminal and not sys.stdout.isatty()
-    with Progress(*columns, console=console, disable=not shown, transient=True) as progress:
-        task = progress.add_task("", total=path.stat().st_size)
+    with progress("proving", path.stat().st_size) as advance:
         for frame in read_frames(path):
             yield frame
-            progress.advance(task, len(frame) + 4)
+            advance(len(frame) + 4)
 
 
 def _json_line(report: FrameReport) -> bytes:

@@ -108,15 +108,44 @@ def log_ends(
     Raises:
         BrokerUnavailableError: the broker does not answer.
     """
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # has no annotations
+    return _offsets(kafka, partitions, latest, is_readable=is_readable)
+
+
+def log_starts(
+    kafka: KafkaConfig, partitions: Iterable[Position], since_ms: int | None = None
+) -> dict[Position, int | None]:
+    """Returns the offset of the first message of partitions.
+
+    Args:
+        kafka: the cluster.
+        partitions: topics and partitions.
+        since_ms: the first one with this timestamp or a later one, milliseconds since 1970; those
+            behind it may have earlier ones. None for the first one there is.
+
+    Returns:
+        The offset for each partition; None where no message is that late.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer.
+    """
+    earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # has no annotations
+    spec = earliest if since_ms is None else OffsetSpec.for_timestamp(since_ms)
+    found = _offsets(kafka, partitions, spec, is_readable=False)
+    return {where: None if offset < 0 else offset for where, offset in found.items()}
+
+
+def _offsets(
+    kafka: KafkaConfig, partitions: Iterable[Position], spec: OffsetSpec, *, is_readable: bool
+) -> dict[Position, int]:
     wanted = list(partitions)
     if not wanted:
         return {}
     admin = AdminClient(
         {"log_level": 0, **kafka.options, "bootstrap.servers": kafka.bootstrap_servers}
     )
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # has no annotations
     futures = admin.list_offsets(
-        {TopicPartition(*where): latest for where in wanted},
+        {TopicPartition(*where): spec for where in wanted},
         isolation_level=(
             IsolationLevel.READ_COMMITTED if is_readable else IsolationLevel.READ_UNCOMMITTED
         ),
@@ -130,8 +159,8 @@ def log_ends(
     except (KafkaException, TimeoutError) as error:
         topics = ", ".join(sorted({topic for topic, _ in wanted}))
         raise BrokerUnavailableError(
-            f"the broker at {kafka.bootstrap_servers} does not tell where {topics} ends ({error});"
-            " is it up? `standpipe kafka status` tells"
+            f"the broker at {kafka.bootstrap_servers} does not tell where {topics} begins and ends"
+            f" ({error}); is it up? `standpipe kafka status` tells"
         ) from None
 
 

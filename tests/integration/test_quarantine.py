@@ -1,0 +1,214 @@
+"""`standpipe quarantine` over a real topic, written as explode and the bridge write it."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from support.kafka import read_committed
+from support.pipeline import run_command
+from support.recordings import load_recording
+
+from pipelines.atproto.errors import Reason
+from pipelines.atproto.frames import parse_envelope
+from pipelines.config import KafkaConfig
+from pipelines.explode.outputs import Source, outputs_of
+from pipelines.explode.service import output_topics
+from pipelines.kafka.admin import apply, plan
+from pipelines.kafka.clients import create_producer
+from pipelines.kafka.messages import InputMessage, OutputMessage
+from pipelines.kafka.partition import partition_for
+from pipelines.kafka.quarantine import quarantine_headers
+from pipelines.kafka.topics import registry
+from pipelines.verdict import Refused, judge_frame
+
+pytestmark = pytest.mark.broker
+
+PARTITIONS = 3
+FIRST_MS = 1_795_360_000_000  # after the recording: no revision is from the future
+HOST = "relay.example"
+
+
+class Filled(NamedTuple):
+    """A quarantine and what was put into it."""
+
+    config: KafkaConfig
+    messages: Sequence[OutputMessage]
+
+
+@pytest.fixture
+def filled(kafka: str, topic_prefix: str, capture_folder: Path) -> Filled:
+    config = KafkaConfig(kafka, topic_prefix)
+    apply(plan(config, PARTITIONS))
+    messages = [*_refused(config, capture_folder), _unreadable(config)]
+    _write(config, messages, is_committed=False)
+    _write(config, messages, is_committed=True)
+    return Filled(config, messages)
+
+
+def _refused(config: KafkaConfig, folder: Path) -> list[OutputMessage]:
+    """What explode writes of the recording's refused frames, a second of arrival apart."""
+    recording = load_recording(folder)
+    topics = output_topics(config, registry())
+    written: list[OutputMessage] = []
+    for offset, frame in enumerate(recording.frames):
+        received_us = (FIRST_MS + 1000 * len(written)) * 1000
+        verdict = judge_frame(frame, recording.keys, received_us)
+        if not isinstance(verdict, Refused):
+            continue
+        envelope = parse_envelope(frame)
+        did = envelope.did or ""
+        message = InputMessage(
+            config.topic("frames"),
+            partition_for(did, PARTITIONS),
+            offset,
+            received_us // 1000,
+            did.encode(),
+            frame,
+            [
+                ("host", HOST.encode()),
+                ("seq", str(envelope.seq).encode()),
+                ("kind", envelope.kind.encode()),
+                ("received_us", str(received_us).encode()),
+            ],
+        )
+        outputs = outputs_of(verdict, Source(HOST, received_us, message), topics)
+        written += [output for output in outputs if output.topic == topics.quarantine]
+    return written
+
+
+def _unreadable(config: KafkaConfig) -> OutputMessage:
+    """What the bridge writes of a message that tries to draw on the reader's terminal."""
+    return OutputMessage(
+        config.topic("quarantine"),
+        partition_for(HOST, PARTITIONS),
+        HOST.encode(),
+        b"\x1b[2Jnot CBOR",
+        quarantine_headers(Reason.FRAME_NOT_CBOR, "bridge", "it begins with \x1b[2J\n"),
+        FIRST_MS + 60_000,
+    )
+
+
+def _write(config: KafkaConfig, messages: Sequence[OutputMessage], *, is_committed: bool) -> None:
+    producer = create_producer(config, f"{config.topic_prefix}.writer")
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    for message in messages:
+        producer.produce(
+            message.topic,
+            message.value,
+            message.key,
+            message.partition,
+            headers=list(message.headers),
+            timestamp=message.timestamp_ms,
+        )
+    if is_committed:
+        producer.commit_transaction(20)
+    else:
+        assert producer.flush(20) == 0
+        producer.abort_transaction(20)
+
+
+def _listed(config: KafkaConfig, *arguments: str) -> list[dict[str, Any]]:
+    result = run_command(config, "quarantine", "list", "--jsonl", *arguments)
+    assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert f"{len(lines)} messages: " in result.stderr
+    return lines
+
+
+def test_everything_that_was_committed_is_listed_once(filled: Filled) -> None:
+    lines = _listed(filled.config)
+    stored = read_committed(filled.config, filled.config.topic("quarantine"))
+    assert sorted((line["partition"], line["offset"]) for line in lines) == [
+        (message.partition, message.offset) for message in stored
+    ]
+    assert Counter((line["account"], line["received_ms"]) for line in lines) == Counter(
+        ((message.key or b"").decode(), message.timestamp_ms) for message in filled.messages
+    )
+    by_account = {line["account"]: line for line in lines}
+    assert by_account[HOST]["origin"] is None
+    assert by_account[HOST]["reason"] == Reason.FRAME_NOT_CBOR
+    headers = dict(filled.messages[0].headers)
+    [first] = (line for line in lines if line["received_ms"] == FIRST_MS)
+    assert first["origin"] == {
+        "topic": filled.config.topic("frames"),
+        "partition": filled.messages[0].partition,
+        "offset": int(headers["q.offset"]),
+    }
+    assert first["size_bytes"] == len(filled.messages[0].value or b"")
+
+
+def test_lines_for_people_have_columns_and_no_control_characters(filled: Filled) -> None:
+    result = run_command(filled.config, "quarantine", "list")
+    lines = [line.split("\t") for line in result.stdout.splitlines()]
+    assert len(lines) == len(filled.messages)
+    assert {len(line) for line in lines} == {7}
+    [unreadable] = (line for line in lines if line[4] == HOST)
+    assert unreadable[1] == "2026-11-22T15:07:40.000Z"
+    assert unreadable[5] == "socket"
+    assert unreadable[6] == r"it begins with \x1b[2J\n"
+
+
+def test_each_option_leaves_what_fits(filled: Filled) -> None:
+    config, messages = filled
+    reasons = Counter(dict(message.headers)["q.reason"].decode() for message in messages)
+    assert len(reasons) > 2
+    for reason, count in reasons.items():
+        assert len(_listed(config, "--reason", reason)) == count
+    commits = [reason for reason in reasons if reason.startswith("commit.")]
+    assert len(_listed(config, "--reason", "commit")) == sum(reasons[name] for name in commits)
+    first, second = list(reasons)[:2]
+    both = _listed(config, "--reason", first, "--reason", second)
+    assert len(both) == reasons[first] + reasons[second]
+
+    did = (messages[0].key or b"").decode()
+    of_did = [message for message in messages if message.key == did.encode()]
+    assert 0 < len(of_did) < len(messages)
+    assert len(_listed(config, "--did", did)) == len(of_did)
+
+    times = [line["received_ms"] for line in _listed(config, "--since", "2026-11-22T15:06:42Z")]
+    assert min(times) == FIRST_MS + 2000
+    assert len(times) == len(messages) - 2
+    assert len(_listed(config, "--until", "2026-11-22T15:06:42Z")) == 2
+    assert _listed(config, "--since", "2026-11-22T15:08:00Z") == []
+
+    number = messages[0].partition
+    here = _listed(config, "--partition", str(number))
+    assert len(here) == sum(message.partition == number for message in messages)
+    bounds = ["--from-offset", str(here[1]["offset"]), "--to-offset", str(here[2]["offset"])]
+    assert _listed(config, "--partition", str(number), *bounds) == here[1:2]
+
+
+def test_the_summary_counts_by_reason_and_says_what_it_means(filled: Filled) -> None:
+    result = run_command(filled.config, "quarantine", "list", "--summary", "--jsonl")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {line["reason"]: line["count"] for line in lines} == Counter(
+        dict(message.headers)["q.reason"].decode() for message in filled.messages
+    )
+    meanings = {line["reason"]: line["meaning"] for line in lines}
+    assert meanings["frame.not_cbor"] == "the websocket message is not two items of CBOR"
+    text = run_command(filled.config, "quarantine", "list", "--summary").stdout
+    assert "1\tframe.not_cbor\tthe websocket message is not two items of CBOR\n" in text
+
+
+def test_a_message_of_somebody_else_is_named_and_passed_over(filled: Filled) -> None:
+    message = OutputMessage(filled.config.topic("quarantine"), 0, b"x", b"y", [], FIRST_MS)
+    _write(filled.config, [message], is_committed=True)
+    result = run_command(filled.config, "quarantine", "list")
+    assert len(result.stdout.splitlines()) == len(filled.messages)
+    assert "not_a_quarantined_message" in result.stderr
+
+
+def test_wrong_usage_says_what_is_right(filled: Filled) -> None:
+    for arguments, said in (
+        (["--reason", "mst.balance"], "mst.key_order"),
+        (["--since", "yesterday"], "2026-01-31T12:00:00Z"),
+        (["--from-offset", "3"], "--partition"),
+        (["--partition", "3"], "3 partitions"),
+    ):
+        result = run_command(filled.config, "quarantine", "list", *arguments)
+        assert result.returncode == 2
+        assert said in result.stderr
