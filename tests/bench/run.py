@@ -16,7 +16,7 @@ import click
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench import broker, compact, hot_path, repo, sim
+from bench import broker, compact, hot_path, identities, repo, sim
 
 _PACKAGES = ("libipld", "cbrrr", "coincurve", "cryptography", "orjson", "atproto")
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -25,6 +25,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 _SECTIONS: tuple[Callable[[int], None], ...] = (
     hot_path.run,
     repo.run,
+    identities.run,
     sim.run,
     broker.run,
     compact.run,
