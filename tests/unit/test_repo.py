@@ -4,8 +4,7 @@ import io
 import itertools
 import random
 import tempfile
-import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,6 +24,7 @@ from support.trees import (
     VALUE,
     node,
 )
+from support.work import peak_bytes
 
 from pipelines.atproto import mst, repo, repo_reader, spill
 from pipelines.atproto.car import MAX_SECTION_BYTES
@@ -564,15 +564,6 @@ def test_the_spill_file_is_let_go_whatever_happens(monkeypatch: pytest.MonkeyPat
     assert all(file.closed for file in opened)
 
 
-def _peak_bytes(call: Callable[[], object]) -> int:
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 def test_in_order_memory_does_not_grow_with_the_repository(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -584,5 +575,5 @@ def test_in_order_memory_does_not_grow_with_the_repository(
         car = io.BytesIO(made.car())
         with monkeypatch.context() as patched:
             patched.setattr(repo, "_PIECE_BYTES", 4_096)
-            peaks.append(_peak_bytes(partial(repo.verify_repo, car, SIGNER.key)))
+            peaks.append(peak_bytes(partial(repo.verify_repo, car, SIGNER.key)))
     assert peaks[1] < 1.5 * peaks[0]
