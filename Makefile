@@ -11,6 +11,7 @@ export BOOTSTRAP STANDPIPE_HOME
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+GUIDED := .venv/.guided
 FETCHED := $(STANDPIPE_HOME)/kafka/libs/.fetched
 READY := $(INSTALLED) $(if $(BOOTSTRAP),,$(FETCHED))
 
@@ -54,8 +55,9 @@ test: $(READY) ## Run every test, on a real broker
 bench: $(READY) ## Measure the hot path and the pipeline
 	$(BIN)/python tests/bench/run.py
 
-fuzz: $(INSTALLED) ## Throw mutated bytes at the protocol core
+fuzz: $(INSTALLED) $(GUIDED) ## Throw mutated bytes at the protocol core
 	$(BIN)/python tests/fuzz/run.py
+	$(BIN)/python tests/fuzz/guided.py
 
 build: $(INSTALLED) ## Make sdist and wheel in dist/
 	rm -rf build dist
@@ -64,7 +66,7 @@ build: $(INSTALLED) ## Make sdist and wheel in dist/
 constraints: ## Pin the newest versions that pyproject.toml allows
 	@sh -c "$$CHECK_TOOLS"
 	$(PYTHON) -m venv --clear build/constraints
-	build/constraints/bin/pip install --quiet --editable '.[dev]'
+	build/constraints/bin/pip install --quiet --editable '.[dev,fuzz]'
 	head -n 1 constraints.txt >build/constraints.txt
 	build/constraints/bin/pip freeze --exclude-editable >>build/constraints.txt
 	mv build/constraints.txt constraints.txt
@@ -78,6 +80,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(GUIDED): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[fuzz]'
 	@touch $@
 
 $(FETCHED): deploy/kafka/pom.xml | $(INSTALLED)
