@@ -144,14 +144,9 @@ def _judge_signed(envelope: Envelope, keys: KeyLookup, received_us: int | None) 
     assert did is not None
     opened: OpenedCommit | None = None
     try:
-        blocks = envelope.payload.get("blocks")
-        if not isinstance(blocks, bytes):
-            raise FrameError(Reason.FRAME_FIELD, "blocks are missing")
-        candidate = open_commit(did, blocks)
+        candidate = open_envelope(did, envelope)
         authentic = _authenticate(candidate, keys, received_us)
-        check_rev_not_future(
-            candidate.commit, parse_datetime(envelope.time) if received_us is None else received_us
-        )
+        check_arrival(candidate, envelope, received_us)
         opened = candidate
         # Only now the unsigned claims: whatever is wrong with them, the commit itself is real.
         message = parse_message(envelope)
@@ -161,6 +156,30 @@ def _judge_signed(envelope: Envelope, keys: KeyLookup, received_us: int | None) 
         return Proven(prove_sync(message, authentic))
     except ProtocolError as error:
         return Refused(error, envelope, opened)
+
+
+def open_envelope(did: Did, envelope: Envelope) -> OpenedCommit:
+    """Opens the commit in a `#commit` or `#sync` whose own fields are still unread.
+
+    Raises:
+        ProtocolError: it has no blocks, or as `open_commit`.
+    """
+    blocks = envelope.payload.get("blocks")
+    if not isinstance(blocks, bytes):
+        raise FrameError(Reason.FRAME_FIELD, "blocks are missing")
+    return open_commit(did, blocks)
+
+
+def check_arrival(opened: OpenedCommit, envelope: Envelope, received_us: int | None) -> None:
+    """Refuses a commit from the future; `received_us` as in `judge_frame`.
+
+    Raises:
+        ProtocolError: as `check_rev_not_future`, or the frame's own time stands for its arrival
+            and is none.
+    """
+    check_rev_not_future(
+        opened.commit, parse_datetime(envelope.time) if received_us is None else received_us
+    )
 
 
 def _authenticate(

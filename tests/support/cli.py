@@ -6,7 +6,7 @@ import sys
 
 
 def standpipe(
-    *arguments: str, stdin: str | None = None, **environment: str
+    *arguments: str, stdin: str | bytes | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end.
 
@@ -16,12 +16,13 @@ def standpipe(
         environment: variables in addition to our own.
     """
     command = [sys.executable, "-c", "from pipelines.cli import main; main()", *arguments]
-    return subprocess.run(
+    result = subprocess.run(
         command,
-        input=stdin,
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
         capture_output=True,
-        text=True,
         timeout=60,
         check=False,
         env={**os.environ, **environment},
     )
+    output, errors = (stream.decode() for stream in (result.stdout, result.stderr))
+    return subprocess.CompletedProcess(command, result.returncode, output, errors)
