@@ -119,6 +119,12 @@ def _invert(root: bytes) -> object:
     return mst.invert(_STEP.after.nodes | {_STEP.after.root: root}, _STEP.after.root, _STEP.ops)
 
 
+def _compare(root: bytes) -> object:
+    """Compares the tree before with one with any root."""
+    nodes = {**_STEP.before.nodes, **_STEP.after.nodes, _STEP.after.root: root}
+    return mst.diff(nodes, _STEP.before.root, nodes, _STEP.after.root)
+
+
 def _walk(root: bytes) -> object:
     """Walks a tree with any root, likewise."""
     blocks = _STEP.after.nodes | {_STEP.after.root: root}
@@ -170,6 +176,7 @@ PARSERS: dict[str, Parser] = {
         "zxdM8dSstjrpZaRUwBmDvjGXweKuEMVN95A9oJBFjkWMh",
     ),
     "keys.parse_multikey": Parser(keys.parse_multikey, SIGNER.key.multikey()),
+    "mst.difference.diff": Parser(_compare, _STEP.after.nodes[_STEP.after.root]),
     "mst.inversion.invert": Parser(_invert, _STEP.after.nodes[_STEP.after.root]),
     "mst.node.check_place": Parser(_walk, _STEP.after.nodes[_STEP.after.root]),
     "mst.node.check_root": Parser(_walk, _STEP.after.nodes[_STEP.after.root]),

@@ -1,4 +1,10 @@
-"""Merkle search trees: nodes with every rule checked, and the inversion of operations.
+"""Merkle search trees: every rule of nodes, inversion of operations, whole trees, differences.
+
+    invert      undoes operations on a partial tree: the proof of a commit message
+    diff        what leads from one tree to another
+    root_of     the root that a sorted list of records has
+    traverse    a whole tree in the order of its paths, from blocks as they come
+    mst.tree    a tree as a value: changed by writes, with the blocks that prove the change
 
 A commit message brings the nodes of the new tree that its ops touched. Undoing the ops on this
 partial tree must give the previous root: then the ops are the whole difference between the two
@@ -30,6 +36,7 @@ Not checked: the syntax of keys that no op names; nodes that no op touches.
 """
 
 from pipelines.atproto.mst.building import root_of
+from pipelines.atproto.mst.difference import diff
 from pipelines.atproto.mst.inversion import PartialTree, invert
 from pipelines.atproto.mst.node import (
     EMPTY_NODE,
@@ -41,6 +48,7 @@ from pipelines.atproto.mst.node import (
     layer_of,
 )
 from pipelines.atproto.mst.traversal import Traversal, Wanted, traverse
+from pipelines.atproto.mst.tree import Write
 
 __all__ = [
     "EMPTY_NODE",
@@ -51,7 +59,9 @@ __all__ = [
     "PartialTree",
     "Traversal",
     "Wanted",
+    "Write",
     "common_prefix_length",
+    "diff",
     "invert",
     "layer_of",
     "root_of",
