@@ -12,11 +12,12 @@ export BOOTSTRAP STANDPIPE_HOME
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 GUIDED := .venv/.guided
+MUTATING := .venv/.mutating
 FETCHED := $(STANDPIPE_HOME)/kafka/libs/.fetched
 READY := $(INSTALLED) $(if $(BOOTSTRAP),,$(FETCHED))
 
-.PHONY: help setup demo fmt fmt-check lint type imports schemas test bench fuzz check build \
-	constraints clean
+.PHONY: help setup demo fmt fmt-check lint type imports schemas test bench fuzz \
+	mutants check build constraints clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -59,6 +60,9 @@ fuzz: $(INSTALLED) $(GUIDED) ## Throw mutated bytes at the protocol core
 	$(BIN)/python tests/fuzz/run.py
 	$(BIN)/python tests/fuzz/guided.py
 
+mutants: $(MUTATING) ## Break the protocol core in small ways: do its tests notice?
+	$(BIN)/python tests/mutants/run.py
+
 build: $(INSTALLED) ## Make sdist and wheel in dist/
 	rm -rf build dist
 	$(BIN)/python -m build
@@ -66,7 +70,7 @@ build: $(INSTALLED) ## Make sdist and wheel in dist/
 constraints: ## Pin the newest versions that pyproject.toml allows
 	@sh -c "$$CHECK_TOOLS"
 	$(PYTHON) -m venv --clear build/constraints
-	build/constraints/bin/pip install --quiet --editable '.[dev,fuzz]'
+	build/constraints/bin/pip install --quiet --editable '.[dev,fuzz,mutants]'
 	head -n 1 constraints.txt >build/constraints.txt
 	build/constraints/bin/pip freeze --exclude-editable >>build/constraints.txt
 	mv build/constraints.txt constraints.txt
@@ -82,9 +86,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 		--constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-$(GUIDED): $(INSTALLED)
+$(GUIDED): EXTRA := fuzz
+$(MUTATING): EXTRA := mutants
+$(GUIDED) $(MUTATING): $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[fuzz]'
+		--constraint constraints.txt --editable '.[$(EXTRA)]'
 	@touch $@
 
 $(FETCHED): deploy/kafka/pom.xml | $(INSTALLED)

@@ -41,8 +41,9 @@ def test_every_commit_is_undone_from_what_its_message_must_bring(
     count = dispensable_count = 0
     for n, edit in enumerate(every_edit(states)):
         ops, root, root_before = edit.ops, edit.after.tree.root, edit.before.tree.root
-        blocks = edit.after.covering(ops)
-        sent = producers[n // len(states)].apply(_writes(edit))
+        blocks, writes = edit.after.covering(ops), _writes(edit)
+        assert mst.diff(edit.before.tree.nodes, root_before, edit.after.tree.nodes, root) == writes
+        sent = producers[n // len(states)].apply(writes)
         assert (sent.tree.root_cid, sent.covering) == (root, blocks)
 
         assert mst.invert(blocks, root, ops) == root_before
