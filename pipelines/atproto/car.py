@@ -10,7 +10,7 @@ spec: C-01…C-09, A-45.
 
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from pipelines.atproto import cbor
 from pipelines.atproto.cid import CID_BYTES, DAG_CBOR_PREFIX, RAW_PREFIX, is_dag_cbor_cid
@@ -24,8 +24,22 @@ MAX_SECTION_BYTES = 2 * 1024 * 1024
 # 2^63 - 1 takes nine bytes; no length that can occur takes more than four.
 _MAX_VARINT_BYTES = 9
 _VERSION = 1
+# In such pieces a file is read.
+_PIECE_BYTES = 256 * 1024
 # Of the CIDs whose blocks can be hashed. spec: C-08
 _PREFIXES = (DAG_CBOR_PREFIX, RAW_PREFIX)
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A file that is open for reading bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Returns the next bytes, `size` at most; none at the end."""
+
+
+# The bytes of a CAR, a file open for reading, or its pieces in order.
+CarSource: TypeAlias = bytes | Readable | Iterable[bytes]
 
 
 class Car(NamedTuple):
@@ -59,6 +73,71 @@ def read_car(data: bytes) -> Car:
     if position != len(data):
         raise CarError(Reason.CAR_TRUNCATED, f"the file ends inside the block at {position}")
     return Car(roots, dict(sections))
+
+
+class CarStream(NamedTuple):
+    """A CAR file that is read block by block.
+
+    Attributes:
+        roots: as in `Car`.
+        blocks: raw CID and block of each, hashed, in the order of the file, with repetitions. To
+            be read once; raises as `CarReader`.
+    """
+
+    roots: tuple[bytes, ...]
+    blocks: Iterator[tuple[bytes, bytes]]
+
+
+def stream_car(source: CarSource) -> CarStream:
+    """Reads a CAR of any size with the memory of a block and a piece.
+
+    Whose pieces arrive without a call that waits for them, as from a socket, feeds them to a
+    `CarReader`. Whether the blocks are a whole repository, `pipelines.atproto.repo` tells.
+
+    Args:
+        source: its bytes, a file open for reading, or its pieces in order. Of these as much is
+            read at once as has the header.
+
+    Raises:
+        CarError: the header is malformed or not whole.
+        CidError: as in `read_car`, of a block that came with the header.
+        OSError: the file cannot be read.
+    """
+    reader = CarReader()
+    pieces = pieces_of(source)
+    sections: list[tuple[bytes, bytes]] = []
+    while not reader.roots:
+        piece = next(pieces, None)
+        if piece is None:
+            reader.close()  # raises: there is no header
+        else:
+            sections = reader.feed(piece)
+    return CarStream(reader.roots, _blocks(reader, sections, pieces))
+
+
+def _blocks(
+    reader: "CarReader", sections: list[tuple[bytes, bytes]], pieces: Iterator[bytes]
+) -> Iterator[tuple[bytes, bytes]]:
+    yield from sections
+    for piece in pieces:
+        yield from reader.feed(piece)
+    reader.close()
+
+
+def pieces_of(source: CarSource) -> Iterator[bytes]:
+    """Yields the bytes of a CAR in pieces that a `CarReader` can be fed with.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if isinstance(source, bytes):
+        for start in range(0, len(source), _PIECE_BYTES):
+            yield source[start : start + _PIECE_BYTES]
+    elif isinstance(source, Readable):  # before the next: a file is also an iterable, of lines
+        while piece := source.read(_PIECE_BYTES):
+            yield piece
+    else:
+        yield from source
 
 
 class CarReader:

@@ -24,8 +24,8 @@ the data model inside records (`pipelines.atproto.atjson`).
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Protocol, TypeAlias, runtime_checkable
 
+from pipelines.atproto.car import CarSource, pieces_of
 from pipelines.atproto.keys import VerifyingKey
 from pipelines.atproto.repo_reader import (
     DEFAULT_LIMITS,
@@ -49,19 +49,6 @@ __all__ = [
     "verify_repo",
     "verify_repo_async",
 ]
-
-# In such pieces a file is read.
-_PIECE_BYTES = 256 * 1024
-
-
-@runtime_checkable
-class Readable(Protocol):
-    """A file that is open for reading bytes."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-
-CarSource: TypeAlias = bytes | Readable | Iterable[bytes]
 
 
 def verify_repo(
@@ -171,7 +158,7 @@ class AsyncRepoStream(AsyncIterable[RepoRecord]):
 # Without a reference to the stream: who leaves one half read lets go of its spill at once.
 def _read(car: CarSource, reader: RepoReader) -> Iterator[RepoRecord]:
     with reader:
-        for piece in _pieces(car):
+        for piece in pieces_of(car):
             yield from reader.feed(piece)
         yield from reader.finish()
 
@@ -183,14 +170,3 @@ async def _read_async(car: AsyncIterable[bytes], reader: RepoReader) -> AsyncIte
                 yield record
         for record in reader.finish():
             yield record
-
-
-def _pieces(car: CarSource) -> Iterator[bytes]:
-    if isinstance(car, bytes):
-        for start in range(0, len(car), _PIECE_BYTES):
-            yield car[start : start + _PIECE_BYTES]
-    elif isinstance(car, Readable):  # before the next: a file is also an iterable, of lines
-        while piece := car.read(_PIECE_BYTES):
-            yield piece
-    else:
-        yield from car

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from pipelines.atproto.car import CarReader
+from pipelines.atproto.car import stream_car
 from pipelines.atproto.cid import DAG_CBOR_PREFIX
 from pipelines.atproto.commit import MAX_RECORD_BYTES, SignedCommit, parse_commit
 from pipelines.atproto.errors import (
@@ -60,17 +60,17 @@ def inspect_car(
     """
     title = f"CAR of {len(data)} bytes"
     checks = Checklist()
-    reader = CarReader()
-    arrived = checks.run(_READ, lambda: _read(reader, data))
-    if arrived is None:
+    read = checks.run(_READ, lambda: _read(data))
+    if read is None:
         checks.skip((COMMIT_OBJECT, SIGNATURE, *_TREE), "without the blocks")
         return Report(title, (), checks.results)
+    roots, arrived = read
     blocks = dict(arrived)
-    root = reader.roots[0]
+    root = roots[0]
     commit = checks.run((COMMIT_OBJECT,), lambda: _commit(blocks, root))
     if commit is None:
         checks.skip((SIGNATURE, *_TREE), "without a commit")
-        return Report(title, (_car_section(reader, arrived, None),), checks.results)
+        return Report(title, (_car_section(roots, arrived, None),), checks.results)
     if signing_key is None:
         checks.skip((SIGNATURE,), NO_KEY)
     else:
@@ -80,7 +80,7 @@ def inspect_car(
     return Report(
         title,
         (
-            _car_section(reader, arrived, survey),
+            _car_section(roots, arrived, survey),
             commit_section(commit, root),
             _collections(survey),
         ),
@@ -90,10 +90,9 @@ def inspect_car(
     )
 
 
-def _read(reader: CarReader, data: bytes) -> list[tuple[bytes, bytes]]:
-    arrived = reader.feed(data)
-    reader.close()
-    return arrived
+def _read(data: bytes) -> tuple[tuple[bytes, ...], list[tuple[bytes, bytes]]]:
+    stream = stream_car(data)
+    return stream.roots, list(stream.blocks)
 
 
 def _commit(blocks: Mapping[bytes, bytes], root: bytes) -> SignedCommit:
@@ -160,20 +159,20 @@ def _large_record(survey: Survey, blocks: Mapping[bytes, bytes]) -> ProtocolErro
 
 
 def _car_section(
-    reader: CarReader, arrived: list[tuple[bytes, bytes]], survey: Survey | None
+    roots: tuple[bytes, ...], arrived: list[tuple[bytes, bytes]], survey: Survey | None
 ) -> Section:
     order = [cid for cid, _ in arrived]
     distinct = set(order)
     facts = section(
         "CAR",
-        root=reader.roots[0],
-        further_roots=len(reader.roots) - 1,
+        root=roots[0],
+        further_roots=len(roots) - 1,
         blocks=len(arrived),
         repeated_blocks=len(arrived) - len(distinct),
         blobs=sum(not cid.startswith(DAG_CBOR_PREFIX) for cid in distinct),
     ).facts
     if survey is not None:
-        in_order = [reader.roots[0], *survey.order]
+        in_order = [roots[0], *survey.order]
         facts += section(
             "",
             nodes=survey.node_count,

@@ -144,6 +144,7 @@ PARSERS: dict[str, Parser] = {
     "car.CarReader.close": Parser(_feed, _STEP.car),
     "car.CarReader.feed": Parser(_feed, _STEP.car),
     "car.read_car": Parser(car.read_car, _STEP.car),
+    "car.stream_car": Parser(lambda raw: list(car.stream_car(_pieces(raw)).blocks), _STEP.car),
     "cbor.decode": Parser(cbor.decode, _RECORD),
     "cbor.decode_as_json_value": Parser(cbor.decode_as_json_value, _RECORD),
     "cbor.decode_loose": Parser(cbor.decode_loose, _RECORD),
@@ -261,6 +262,7 @@ NO_PARSERS: dict[str, frozenset[str]] = {
     ),
     "keeps bytes without looking at them": frozenset(
         {
+            "car.pieces_of",
             "spill.Spill",
             "spill.Spill.close",
             "spill.Spill.index",
@@ -272,11 +274,11 @@ NO_PARSERS: dict[str, frozenset[str]] = {
     "made by a function that is fuzzed": frozenset(
         {
             "car.CarReader",
+            "car.Readable",
+            "car.Readable.read",
             "mst.tree.StoredNode",
             "mst.tree.Tree",
             "repo.AsyncRepoStream",
-            "repo.Readable",
-            "repo.Readable.read",
             "repo.RepoStream",
             "repo_reader.RepoReader",
         }

@@ -1,11 +1,13 @@
 """CAR files: what is read, and what is refused for which reason."""
 
+import io
 from typing import Any
 
 import pytest
 from support.oracle import cid_of, dag_cbor, link
 from support.repo import refusal
 from support.wire import car_header, car_section, varint
+from support.work import peak_bytes
 
 from pipelines.atproto import car
 from pipelines.atproto.cid import RAW_PREFIX
@@ -274,3 +276,51 @@ def test_errors_name_the_place_in_the_whole_file() -> None:
         reader.feed(section)
     place = len(_HEADER) + len(_SECTIONS[0]) + len(_SECTIONS[1])
     assert f"at {place}" in refusal(lambda: reader.feed(b"\x01")).detail
+
+
+_WHOLE = _HEADER + b"".join(_SECTIONS)
+_IN_ORDER = [(cid_of(block), block) for block in _BLOCKS]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(_WHOLE, id="bytes"),
+        pytest.param(io.BytesIO(_WHOLE), id="a file"),
+        pytest.param((_WHOLE[n : n + 7] for n in range(0, len(_WHOLE), 7)), id="pieces"),
+        pytest.param([b"", _WHOLE, b""], id="empty pieces"),
+    ],
+)
+def test_a_stream_gives_every_block_in_order(source: car.CarSource) -> None:
+    roots, blocks = car.stream_car(source)
+    assert roots == (_ROOT,)
+    assert list(blocks) == _IN_ORDER
+
+
+def test_a_stream_reads_no_further_than_it_is_asked() -> None:
+    left = [_HEADER, *_SECTIONS]
+    stream = car.stream_car(left.pop(0) for _ in range(len(left)))
+    assert left == _SECTIONS
+    assert next(stream.blocks) == _IN_ORDER[0]
+    assert left == _SECTIONS[1:]
+
+
+def test_a_stream_of_a_file_takes_the_memory_of_a_piece() -> None:
+    many = _HEADER + b"".join(_SECTIONS * 500)
+    blocks = car.stream_car(io.BytesIO(many)).blocks
+    assert peak_bytes(lambda: sum(1 for _ in blocks)) < 6 * car._PIECE_BYTES < len(many) // 5
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", Reason.CAR_TRUNCATED),
+        (_HEADER[:-1], Reason.CAR_TRUNCATED),
+        (_WHOLE[:-1], Reason.CAR_TRUNCATED),
+        (_WHOLE[:-1] + b"?", Reason.CID_HASH_MISMATCH),
+        (_header_of({"version": 1, "roots": []}), Reason.CAR_HEADER),
+    ],
+)
+def test_a_stream_refuses_what_a_whole_file_is_refused_for(data: bytes, reason: Reason) -> None:
+    assert refusal(lambda: list(car.stream_car(data).blocks)).reason is reason
+    assert _reason(data) is reason

@@ -26,8 +26,8 @@ from support.trees import (
 )
 from support.work import peak_bytes
 
-from pipelines.atproto import mst, repo, repo_reader, spill
-from pipelines.atproto.car import MAX_SECTION_BYTES
+from pipelines.atproto import car, mst, repo, repo_reader, spill
+from pipelines.atproto.car import MAX_SECTION_BYTES, CarSource
 from pipelines.atproto.commit import MAX_RECORD_BYTES
 from pipelines.atproto.errors import MstError, Reason
 
@@ -53,14 +53,12 @@ _VERIFIED = repo.VerifiedRepo(
 )
 
 
-def _read(
-    car: repo.CarSource, **arguments: Any
-) -> tuple[list[repo.RepoRecord], repo.VerifiedRepo]:
+def _read(car: CarSource, **arguments: Any) -> tuple[list[repo.RepoRecord], repo.VerifiedRepo]:
     stream = repo.stream_repo(car, SIGNER.key, **arguments)
     return list(stream), stream.verified
 
 
-def _reason(car: repo.CarSource, **arguments: Any) -> Reason:
+def _reason(car: CarSource, **arguments: Any) -> Reason:
     return refusal(lambda: repo.verify_repo(car, SIGNER.key, **arguments)).reason
 
 
@@ -295,8 +293,8 @@ def test_every_missing_block_is_refused(blocks: list[bytes]) -> None:
 def test_a_surplus_block_with_another_hash_is_refused() -> None:
     """Spec: A-45: nobody would look at it, and yet the CAR is not what it says."""
     section = wire.car_section(cid_of(b"one thing"), b"another")
-    for car in (_REPO.car() + section, _REPO.car(_SHUFFLED) + section):
-        assert _reason(car) is Reason.CID_HASH_MISMATCH
+    for made in (_REPO.car() + section, _REPO.car(_SHUFFLED) + section):
+        assert _reason(made) is Reason.CID_HASH_MISMATCH
 
 
 @pytest.mark.parametrize("blocks", [_BLOCKS, _SHUFFLED], ids=["pre", "mixed"])
@@ -572,8 +570,8 @@ def test_in_order_memory_does_not_grow_with_the_repository(
     peaks = []
     for count in (300, 6_000):
         made = export({f"com.example.note/{n:05}": record(f"note {n}") for n in range(count)})
-        car = io.BytesIO(made.car())
+        file = io.BytesIO(made.car())
         with monkeypatch.context() as patched:
-            patched.setattr(repo, "_PIECE_BYTES", 4_096)
-            peaks.append(peak_bytes(partial(repo.verify_repo, car, SIGNER.key)))
+            patched.setattr(car, "_PIECE_BYTES", 4_096)
+            peaks.append(peak_bytes(partial(repo.verify_repo, file, SIGNER.key)))
     assert peaks[1] < 1.5 * peaks[0]
