@@ -15,6 +15,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
@@ -29,8 +30,10 @@ from pipelines.config import state_directory
 _ROOT = Path(__file__).parents[2]
 _COPIED = ("pipelines", "tests", "schemas", "deploy", "pyproject.toml")
 _DEFAULT_SEED = 20260101
-# A mutant that runs longer hangs, and so is noticed.
-_TIMEOUT_SECONDS = 120.0
+# A mutant that takes so many times the time of the tests hangs, and one that takes so much memory
+# never ends: both are noticed.
+_TIMEOUT_FACTOR = 4
+_MEMORY_KB = 2 * 1024 * 1024
 
 # The tests that have to notice, the fastest first: the first failure ends a mutant.
 _TESTS: dict[str, tuple[str, ...]] = {
@@ -117,18 +120,21 @@ def try_mutants(module: str, seed: int, count: int | None, home: Path) -> Path:
     session = home / f"{module.replace('/', '.')}-{version}.sqlite"
     settings = session.with_suffix(".toml")
     tests = [f"tests/{test}" for test in _TESTS[module]]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:randomly", *tests]
+    pytest = f"{sys.executable} -m pytest -x -q -p no:randomly {' '.join(tests)}"
+    command = f"ulimit -v {_MEMORY_KB} && exec {pytest}"
+    copy = _copy_project(home)
+    # They must pass as long as nothing is broken: else every mutant would count as noticed.
+    start_s = time.monotonic()
+    subprocess.run(["sh", "-c", command], cwd=copy, check=True, stdout=subprocess.DEVNULL)
+    taken_s = time.monotonic() - start_s
     settings.write_text(
         "[cosmic-ray]\n"
         f'module-path = ["{source}"]\n'
-        f"timeout = {_TIMEOUT_SECONDS}\n"
+        f"timeout = {1 + _TIMEOUT_FACTOR * taken_s:.1f}\n"
         "excluded-modules = []\n"
-        f'test-command = "{" ".join(command)}"\n'
+        f"test-command = \"sh -c '{command}'\"\n"
         '[cosmic-ray.distributor]\nname = "local"\n'
     )
-    copy = _copy_project(home)
-    # They must pass as long as nothing is broken: else every mutant would count as noticed.
-    subprocess.run(command, cwd=copy, check=True, stdout=subprocess.DEVNULL)
     if session.exists():
         _forget_survivors(session)
     else:

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -101,7 +102,8 @@ def test_the_highest_low_s_is_not_called_high(curve: keys.Curve) -> None:
 @pytest.mark.parametrize("length", [0, 1, 63, 65, 70, 72])
 def test_only_64_bytes_are_a_signature(curve: keys.Curve, length: int) -> None:
     """Spec: D-02."""
-    assert _reason(lambda: _key(curve).verify(_MESSAGE, bytes(length))) is Reason.SIGNATURE_FORM
+    signature = (_signature(*_low_s(curve)) + bytes(8))[:length]
+    assert _reason(lambda: _key(curve).verify(_MESSAGE, signature)) is Reason.SIGNATURE_FORM
 
 
 @pytest.mark.parametrize("curve", _CURVES)
@@ -123,6 +125,20 @@ def test_every_text_form_gives_the_same_key(curve: keys.Curve) -> None:
     assert keys.parse_multikey(key.multikey()) == key
     assert keys.parse_legacy_key(curve, _base58btc(_point(curve))) == key
     assert keys.parse_legacy_key(curve, _base58btc(_point(curve, compressed=False))) == key
+
+
+@pytest.mark.parametrize("curve", _CURVES)
+def test_an_uncompressed_point_keeps_its_side_of_the_curve(curve: keys.Curve) -> None:
+    """Spec: D-08: whether y is odd is all that the compressed form says of it."""
+    library_curve = ec.SECP256K1() if curve == "k256" else ec.SECP256R1()
+    first_bytes = set()
+    for secret in range(1, 9):
+        public = ec.derive_private_key(secret, library_curve).public_key()
+        point = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        expected = public.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+        assert keys.parse_legacy_key(curve, _base58btc(point)).compressed == expected
+        first_bytes.add(expected[0])
+    assert first_bytes == {2, 3}
 
 
 def test_multikeys_start_as_the_specification_says() -> None:
@@ -210,6 +226,17 @@ def test_base58_is_read_strictly(text: object) -> None:
     assert _reason(lambda: keys.parse_multikey(text)) is Reason.KEY_INVALID
 
 
+def test_a_text_longer_than_any_key_is_not_decoded() -> None:
+    details = []
+    for length in (keys.MAX_KEY_TEXT_LENGTH, keys.MAX_KEY_TEXT_LENGTH + 1):
+        with pytest.raises(KeyFormatError) as refusal:
+            keys.parse_multikey("z" + "9" * (length - 1))
+        details.append(refusal.value.detail)
+    assert keys.MAX_KEY_TEXT_LENGTH == 1_024
+    assert "multicodec" in details[0]
+    assert details[1] == "1025 characters, of which a key has at most 1024"
+
+
 @pytest.mark.parametrize("text", [f"z1{_MULTIKEY[1:]}", _MULTIKEY[:-1], f"{_MULTIKEY}1"])
 def test_a_multikey_with_a_character_more_or_less_is_refused(text: str) -> None:
     """Spec: D-06: the digits move, so the codec may seem to be another one."""
@@ -233,3 +260,11 @@ def test_a_key_survives_pickling(curve: keys.Curve) -> None:
     copy = pickle.loads(pickle.dumps(_key(curve)))
     assert copy == _key(curve)
     copy.verify(_MESSAGE, _signature(*_low_s(curve)))
+
+
+def test_a_key_is_a_value() -> None:
+    key = _key("k256")
+    with pytest.raises(FrozenInstanceError):
+        key.curve = "p256"  # type: ignore[misc]
+    assert repr(key) == f"VerifyingKey(curve='k256', compressed={key.compressed!r})"
+    assert not hasattr(key, "__dict__")  # small, as there are millions
