@@ -8,7 +8,7 @@ it does not need. Data goes to stdout, logs and progress to stderr. Exit codes: 
 import importlib
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ class _LazyGroup(click.Group):
         module = importlib.import_module(f"pipelines.cli.{_COMMANDS[cmd_name][0]}")
         command = module.command
         assert isinstance(command, click.Command)
+        _name_variables(command, f"{ENVIRONMENT_PREFIX}_{cmd_name}")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -79,17 +80,23 @@ class _LazyGroup(click.Group):
     cls=_LazyGroup,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "auto_envvar_prefix": ENVIRONMENT_PREFIX,
         "max_content_width": 99,
     },
 )
 @click.option(
     "--config",
     "config_path",
+    envvar=f"{ENVIRONMENT_PREFIX}_CONFIG",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Settings file (TOML). Default: standpipe.toml in this folder, if there is one.",
 )
-@click.option("--verbose", "-v", is_flag=True, help="Log debug lines too.")
+@click.option(
+    "--verbose",
+    "-v",
+    envvar=f"{ENVIRONMENT_PREFIX}_VERBOSE",
+    is_flag=True,
+    help="Log debug lines too.",
+)
 @click.version_option(package_name="standpipe")
 @click.pass_context
 def _standpipe(ctx: click.Context, config_path: Path | None, *, verbose: bool) -> None:
@@ -113,18 +120,40 @@ def _standpipe(ctx: click.Context, config_path: Path | None, *, verbose: bool) -
         ctx.default_map = {name: _defaults(command, settings, settings.get(name, {}))}
 
 
+def _name_variables(command: click.Command, prefix: str) -> None:
+    """Names the environment variable of each option after the option, as the user writes it.
+
+    Left alone, click names it after the parameter in the code.
+    """
+    if isinstance(command, click.Group):
+        for name, part in command.commands.items():
+            _name_variables(part, f"{prefix}_{name}")
+    for option in _options(command):
+        if option.envvar is None:
+            option.envvar = f"{prefix}_{_key(option)}".replace("-", "_").upper()
+
+
 def _defaults(
     command: click.Command, settings: Mapping[str, Any], own: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Returns the settings of one command as click looks them up: shared ones, then its own."""
     values: dict[str, Any] = {}
-    for table in (settings, own):
-        for key, value in table.items():
-            if not isinstance(value, dict):
-                values[key.replace("-", "_")] = value
     if isinstance(command, click.Group):
-        values.update({name: dict(values) for name in command.commands})
+        values = {name: _defaults(part, settings, own) for name, part in command.commands.items()}
+    for option in _options(command):
+        for table in (settings, own):
+            if _key(option) in table and option.name is not None:
+                values[option.name] = table[_key(option)]
     return values
+
+
+def _options(command: click.Command) -> Iterator[click.Option]:
+    return (parameter for parameter in command.params if isinstance(parameter, click.Option))
+
+
+def _key(option: click.Option) -> str:
+    """Returns the option as it is called in a settings file: `--first-slot` as `first-slot`."""
+    return max(option.opts, key=len).removeprefix("--")
 
 
 def main(arguments: list[str] | None = None) -> None:
