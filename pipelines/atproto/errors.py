@@ -85,6 +85,8 @@ class Reason(StrEnum):
     IDENTITY_DOCUMENT = "identity.document"
     IDENTITY_NO_KEY = "identity.no_key"
     IDENTITY_LOG = "identity.log"
+    # Not proven: nobody could tell for too long.
+    IDENTITY_UNAVAILABLE = "identity.unavailable"
     IDENTITY_HANDLE = "identity.handle"
     # PLC: operations of a did:plc, and their log.
     PLC_ENTRY = "plc.entry"

@@ -8,6 +8,7 @@ from pipelines.cli.options import kafka_options
 from pipelines.cli.resolving import resolver_options
 from pipelines.config import KafkaConfig, state_directory
 from pipelines.explode import service
+from pipelines.explode.waiting import DEFAULT_LIMIT_S
 from pipelines.identity.memory import DEFAULT_KEYS_COUNT, KEY_BYTES
 from pipelines.identity.resolver import Resolver
 from pipelines.process import stop_event
@@ -37,17 +38,34 @@ from pipelines.process import stop_event
     metavar="N",
     help=f"Signing keys kept in memory, {KEY_BYTES} bytes each; the others are in the stores.",
 )
+@click.option(
+    "--give-up-after",
+    type=click.FloatRange(min=0),
+    default=DEFAULT_LIMIT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a frame waits for an identity that nobody can tell, before it goes to "
+    "quarantine; well below the retention of frames.",
+)
 @resolver_options
 @kafka_options
 def command(
-    slot: str, state_dir: Path | None, memory_keys: int, resolver: Resolver, kafka: KafkaConfig
+    slot: str,
+    state_dir: Path | None,
+    memory_keys: int,
+    give_up_after: float,
+    resolver: Resolver,
+    kafka: KafkaConfig,
 ) -> None:
-    """Prove frames: atproto.frames → events, records, quarantine, identities.
+    """Prove frames: atproto.frames → events, records, quarantine, identities, parked.
 
     Start as many as there are partitions, each with its own --slot; they share the work and take
     over from each other, with what they know of identities. Every output is committed together
     with the position of its frame, so that a reader with isolation.level=read_committed sees each
     exactly once.
+
+    A frame whose account's identity nobody can tell now is parked, with all that follow of the
+    account, and the others go on; it is proven once the directory or host is back.
 
     Ctrl-C finishes the batch in hand and leaves the group.
     """
@@ -59,5 +77,5 @@ def command(
             folder,
             slot=slot,
             should_stop=stop.is_set,
-            max_keys=memory_keys,
+            limits=service.Limits(memory_keys, give_up_after),
         )

@@ -38,6 +38,7 @@ def command(*, once: bool, as_object: bool, name: str | None, kafka: KafkaConfig
     behind   messages that wait to be read; ~ marks an estimate
     lag      age of the oldest of them
     refused  frames that were proven bad, by reason; they are in the topic quarantine
+    parked   frames that wait because nobody can tell their account's key now
 
     Exit code 0: all is well. 1: a process failed or is silent, or nothing runs.
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines

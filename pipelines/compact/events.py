@@ -144,6 +144,21 @@ class RefusedEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class UnresolvedEvent:
+    """A commit or sync that nobody could prove or refuse: its account's key was not to be had.
+
+    Attributes:
+        did: the repository.
+        source: where it comes from.
+        reason: why it was given up.
+    """
+
+    did: Did
+    source: Source
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class AccountEvent:
     """The hosting status of an account, as the upstream states it.
 
@@ -174,7 +189,7 @@ class IdentityEvent:
 
 
 SignedEvent: TypeAlias = CommitEvent | SyncEvent | RefusedEvent
-Event: TypeAlias = SignedEvent | AccountEvent | IdentityEvent
+Event: TypeAlias = SignedEvent | UnresolvedEvent | AccountEvent | IdentityEvent
 
 
 def parse_event(value: bytes) -> Event:
@@ -243,6 +258,10 @@ def _refused(did: Did, source: Source, fields: dict[str, Any]) -> Event:
     return RefusedEvent(did, source, _signed(fields), fields["reason"])
 
 
+def _unresolved(did: Did, source: Source, fields: dict[str, Any]) -> Event:
+    return UnresolvedEvent(did, source, fields["reason"])
+
+
 def _account(did: Did, source: Source, fields: dict[str, Any]) -> Event:
     return AccountEvent(did, source, fields["active"], fields["status"])
 
@@ -256,6 +275,7 @@ _PARSERS = {
     "commit": _commit,
     "sync": _sync,
     "refused": _refused,
+    "unresolved": _unresolved,
     "account": _account,
     "identity": _identity,
 }

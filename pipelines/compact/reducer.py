@@ -9,6 +9,7 @@ A pure function; ARCHITECTURE.md shows it as a table. Its rules, in the order of
     G-32, G-33  a newer sync with the head's root moves the head; with another root it does not
                 continue it
     G-12        a refused commit is authentic: the repository changed in a way nobody proved
+    E-18        one that could not be resolved may be authentic: what is known may be old
 
 What does not continue the head desynchronizes the repository. Its records then stay as they are
 at the head, which is proven, until it is repaired; or until the chain closes by itself, because
@@ -36,6 +37,7 @@ from pipelines.compact.events import (
     SignedEvent,
     Source,
     SyncEvent,
+    UnresolvedEvent,
 )
 from pipelines.compact.state import AccountMark, Desync, Head, RepoState, Sync
 
@@ -82,6 +84,8 @@ def reduce_event(known: RepoState | None, event: Event) -> Reduction:
             return Reduction(Outcome.IGNORED)
         case AccountEvent():
             return _reduce_account(state, event)
+        case UnresolvedEvent():
+            return _reduce_unresolved(state, event)
         case CommitEvent() | SyncEvent() | RefusedEvent():
             return _reduce_signed(state, event)
         case _:
@@ -153,17 +157,30 @@ def _reduce_signed(state: RepoState, event: SignedEvent) -> Reduction:
             desynchronized_us=None if is_current else state.desynchronized_us,
         )
         return Reduction(Outcome.APPLIED, state, ops)
+    state = replace(_desynchronized(state, event.source, reason), seen=seen)
+    return Reduction(Outcome.DESYNCHRONIZED, state)
+
+
+def _reduce_unresolved(state: RepoState, event: UnresolvedEvent) -> Reduction:
+    if not state.active:
+        return Reduction(Outcome.INACTIVE)
+    if state.sync is Sync.UNKNOWN:
+        # Nothing is held that could be old, and outsiders can make up accounts. A real one lacks
+        # its beginning from now on: its next commit will tell.
+        return Reduction(Outcome.IGNORED)
+    return Reduction(Outcome.DESYNCHRONIZED, _desynchronized(state, event.source, event.reason))
+
+
+def _desynchronized(state: RepoState, source: Source, reason: str) -> RepoState:
     # The first reason stays: what follows a break is broken by it.
     is_first = state.sync is not Sync.DESYNCHRONIZED
-    state = replace(
+    return replace(
         state,
-        source=event.source,
-        seen=seen,
+        source=source,
         sync=Sync.DESYNCHRONIZED,
         reason=reason if is_first else state.reason,
-        desynchronized_us=event.source.received_us if is_first else state.desynchronized_us,
+        desynchronized_us=source.received_us if is_first else state.desynchronized_us,
     )
-    return Reduction(Outcome.DESYNCHRONIZED, state)
 
 
 def _newest_rev(state: RepoState) -> Tid | str:

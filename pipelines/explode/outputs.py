@@ -16,6 +16,7 @@ from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.commit import VerifiedCommit, VerifiedOp, VerifiedSync
 from pipelines.atproto.errors import DagCborError, Reason
 from pipelines.atproto.frames import AccountMessage, IdentityMessage
+from pipelines.explode.pointers import Pointer
 from pipelines.kafka.messages import Headers, InputMessage, OutputMessage
 from pipelines.kafka.quarantine import quarantine_headers
 from pipelines.verdict import Proven, Refused, Skipped, Verdict
@@ -37,6 +38,7 @@ class OutputTopics:
     events: str
     quarantine: str
     identities: str
+    parked: str
     records_other: str
     records_by_collection: Mapping[str, str]
 
@@ -208,6 +210,43 @@ def _refused_outputs(
             "detail": error.detail,
         }
         outputs.insert(0, _event_message(event, source, topics))
+    return outputs
+
+
+def given_up_outputs(
+    pointer: Pointer, frame: InputMessage | None, detail: str, topics: OutputTopics
+) -> list[OutputMessage]:
+    """Returns the messages of a frame that waited for its account's identity in vain.
+
+    Args:
+        pointer: names the frame.
+        frame: the frame; None if the topic no longer has it: then nothing is left to keep.
+        detail: why it was given up.
+        topics: where outputs go.
+    """
+    reason = Reason.IDENTITY_UNAVAILABLE
+    event = {
+        "kind": "unresolved",
+        "did": pointer.did,
+        "seq": pointer.seq,
+        "host": pointer.host,
+        "time": None,
+        "received_us": pointer.received_us,
+        "frame_partition": pointer.frame_partition,
+        "frame_offset": pointer.frame_offset,
+        "reason": reason,
+        "detail": detail,
+    }
+    where, timestamp_ms = pointer.frame_partition, pointer.received_us // 1000
+    did = pointer.did.encode()
+    headers: Headers = [("did", did), ("kind", b"unresolved")]
+    value = orjson.dumps(event)
+    outputs = [OutputMessage(topics.events, where, did, value, headers, timestamp_ms)]
+    if frame is not None:
+        headers = frame.headers + quarantine_headers(reason, "explode", detail, frame)
+        outputs.append(
+            OutputMessage(topics.quarantine, where, frame.key, frame.value, headers, timestamp_ms)
+        )
     return outputs
 
 

@@ -1,14 +1,16 @@
 """Explode as a process: frames in, verdicts with cached keys, events and records out."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.config import KafkaConfig
 from pipelines.explode.identities import HeldIdentities
 from pipelines.explode.outputs import OutputTopics
 from pipelines.explode.stage import STAGE, ExplodeStage
+from pipelines.explode.waiting import DEFAULT_LIMIT_S, WaitingFrames
 from pipelines.identity.keyring import KeyRing
 from pipelines.identity.lookups import DidResolver
 from pipelines.identity.memory import DEFAULT_KEYS_COUNT
@@ -20,11 +22,29 @@ from pipelines.kafka.following import Follower
 from pipelines.kafka.heartbeat import heartbeat
 from pipelines.kafka.locks import exclusive
 from pipelines.kafka.loop import TransactionalLoop, run_restarting
-from pipelines.kafka.reading import readable_log_ends
+from pipelines.kafka.messages import InputMessage, Position
+from pipelines.kafka.reading import read_between, readable_log_ends
+from pipelines.kafka.rereading import OffsetReader
 from pipelines.kafka.topics import Registry, registry
 
 # A predecessor in the slot that was killed is gone at once; one that stops cleanly takes seconds.
 LOCK_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of what a worker keeps.
+
+    Attributes:
+        keys_count: signing keys in memory.
+        waiting_s: how long a frame may wait for its account's identity, seconds.
+    """
+
+    keys_count: int = DEFAULT_KEYS_COUNT
+    waiting_s: float = DEFAULT_LIMIT_S
+
+
+DEFAULT_LIMITS = Limits()
 
 
 def run(
@@ -34,7 +54,7 @@ def run(
     *,
     slot: str,
     should_stop: Callable[[], bool],
-    max_keys: int = DEFAULT_KEYS_COUNT,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> None:
     """Runs one worker until it is asked to stop.
 
@@ -44,7 +64,7 @@ def run(
         folder: for the stores of this slot; made if missing.
         slot: stable name of this worker among its kind.
         should_stop: asked between batches.
-        max_keys: how many keys are kept in memory.
+        limits: bounds of what it keeps.
 
     Raises:
         ConfigError: topics are missing or not co-partitioned.
@@ -69,14 +89,14 @@ def run(
 
     with (
         exclusive(folder / "lock", purpose=purpose, timeout_s=LOCK_TIMEOUT_S),
-        closing(create_stage(kafka, resolver, folder, max_keys)) as stage,
+        closing(create_stage(kafka, resolver, folder, limits)) as stage,
         heartbeat(kafka, STAGE, slot, lambda: counts.report(stage.groups)),
     ):
         run_restarting(create, should_stop)
 
 
 def create_stage(
-    kafka: KafkaConfig, resolver: DidResolver, folder: Path, max_keys: int = DEFAULT_KEYS_COUNT
+    kafka: KafkaConfig, resolver: DidResolver, folder: Path, limits: Limits = DEFAULT_LIMITS
 ) -> ExplodeStage:
     """Returns the stage of a deployment, with nothing restored.
 
@@ -84,21 +104,27 @@ def create_stage(
         kafka: the cluster.
         resolver: asked for identities; closed with the stage.
         folder: for the stores.
-        max_keys: how many keys are kept in memory.
+        limits: bounds of what it keeps.
 
     Raises:
         ConfigError: topics are missing or not co-partitioned.
         BrokerUnavailableError: no broker answers.
     """
     known = registry()
-    written = ["events", "quarantine", "identities", *known.specs["records"].topics]
+    written = ["events", "quarantine", "identities", "parked", *known.specs["records"].topics]
     partitions_count = check_partitions(kafka, ["frames", *written, STATUS])["frames"]
     topics = output_topics(kafka, known)
 
-    def partition_ends(partitions: Sequence[int]) -> Mapping[int, int]:
-        wanted = [(topics.identities, partition) for partition in partitions]
-        ends = readable_log_ends(kafka, wanted)
+    def ends_of(topic: str, partitions: Sequence[int]) -> dict[Position, int]:
+        return readable_log_ends(kafka, [(topic, partition) for partition in partitions])
+
+    def identity_ends(partitions: Sequence[int]) -> Mapping[int, int]:
+        ends = ends_of(topics.identities, partitions)
         return {partition: end for (_, partition), end in ends.items()}
+
+    def load_parked(partitions: Sequence[int]) -> Iterator[InputMessage]:
+        ends = ends_of(topics.parked, partitions)
+        return read_between(kafka, dict.fromkeys(ends, 0), ends)
 
     identities = HeldIdentities(
         topics.identities,
@@ -109,12 +135,21 @@ def create_stage(
             STAGE,
             topic_ids(kafka, [topics.identities]),
             int(known.specs["identities"].configs["delete.retention.ms"]),
-            _now_ms,
+            lambda: _now_us() // 1_000,
         ),
-        partition_ends,
+        identity_ends,
         Follower(kafka),
     )
-    return ExplodeStage(KeyRing(resolver, identities, max_keys=max_keys), identities, topics)
+    keys = KeyRing(resolver, identities, max_keys=limits.keys_count)
+    waiting = WaitingFrames(
+        topics.parked,
+        load=load_parked,
+        reader=OffsetReader(kafka, kafka.topic("frames")),
+        outlook=keys.outlook,
+        clock_us=_now_us,
+        limit_s=limits.waiting_s,
+    )
+    return ExplodeStage(keys, identities, waiting, topics)
 
 
 def output_topics(kafka: KafkaConfig, topics: Registry) -> OutputTopics:
@@ -123,6 +158,7 @@ def output_topics(kafka: KafkaConfig, topics: Registry) -> OutputTopics:
         events=kafka.topic("events"),
         quarantine=kafka.topic("quarantine"),
         identities=kafka.topic("identities"),
+        parked=kafka.topic("parked"),
         records_other=kafka.topic("records.other"),
         records_by_collection={
             nsid: kafka.topic(topics.topic_for_collection(nsid))
@@ -131,5 +167,5 @@ def output_topics(kafka: KafkaConfig, topics: Registry) -> OutputTopics:
     )
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+def _now_us() -> int:
+    return time.time_ns() // 1_000

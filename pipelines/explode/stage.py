@@ -5,11 +5,16 @@ from typing import assert_never
 
 from pipelines import logs
 from pipelines.atproto.commit import VerifiedCommit
+from pipelines.atproto.errors import Reason
 from pipelines.atproto.frames import IdentityMessage
 from pipelines.atproto.syntax import Did
+from pipelines.errors import IdentityUnavailableError
 from pipelines.explode.identities import HeldIdentities
-from pipelines.explode.outputs import OutputTopics, Source, outputs_of
+from pipelines.explode.outputs import OutputTopics, Source, given_up_outputs, outputs_of
+from pipelines.explode.pointers import SIGNED_KINDS, Pointer
+from pipelines.explode.waiting import WaitingFrames
 from pipelines.identity.keyring import KeyRing
+from pipelines.identity.lifetimes import NEW_DID_LIFETIME_US, SECOND_US
 from pipelines.kafka.counts import Tally
 from pipelines.kafka.loop import Background
 from pipelines.kafka.messages import InputMessage, OutputMessage, Position
@@ -17,8 +22,7 @@ from pipelines.verdict import Proven, Refused, Skipped, Unsigned, Verdict, judge
 
 STAGE = "explode"
 
-# Kinds of frames, as the bridge notes them in a header, that are judged without a key.
-_UNSIGNED_KINDS = frozenset({b"identity", b"account"})
+_SIGNED_KINDS = frozenset(kind.encode() for kind in SIGNED_KINDS)
 
 _log = logs.get_logger(STAGE)
 
@@ -30,74 +34,84 @@ class ExplodeStage:
         tally: frames by verdict, and messages written by topic.
     """
 
-    def __init__(self, keys: KeyRing, identities: HeldIdentities, topics: OutputTopics) -> None:
+    def __init__(
+        self,
+        keys: KeyRing,
+        identities: HeldIdentities,
+        waiting: WaitingFrames,
+        topics: OutputTopics,
+    ) -> None:
         """Wires the stage, which closes what it was given.
 
         Args:
             keys: where signing keys come from.
             identities: the shelf of the ring.
+            waiting: frames that cannot be judged now.
             topics: where outputs go.
         """
         self._keys = keys
         self._identities = identities
+        self._waiting = waiting
         self._topics = topics
         self._kinds = {
             topics.events: "events",
             topics.quarantine: "quarantine",
             topics.identities: "identities",
+            topics.parked: "parked",
         }
         self.tally = Tally()
 
     @property
     def groups(self) -> dict[str, Mapping[str, int]]:
         """What was counted, and what is known of identities."""
-        return {**self.tally.groups, **self._keys.groups}
+        return {**self.tally.groups, **self._keys.groups, "parked": self._waiting.counts}
 
     def close(self) -> None:
         """Cuts off look-ups and closes the stores."""
         self._keys.close()
         self._identities.close()
+        self._waiting.close()
 
     def prepare(self, batch: Sequence[InputMessage]) -> None:
         """Looks up the signing keys of a batch, all at once."""
-        self._keys.prefetch(_did(message) for message in batch if _needs_key(message))
+        self._keys.prefetch(
+            did
+            for message in batch
+            if _needs_key(message)
+            and not self._waiting.holds(did := _did(message), message.partition)
+        )
 
     def process(self, message: InputMessage) -> Sequence[OutputMessage]:
-        """Proves one frame and returns what it causes.
+        """Proves one frame and returns what it causes, or parks it.
 
         Raises:
-            IdentityUnavailableError: the signing key cannot be looked up now.
+            IdentityUnavailableError: as many frames wait as may.
         """
-        source = source_of(message)
-        verdict = judge_frame(message.value or b"", self._keys, source.received_us)
-        if isinstance(verdict, Unsigned):
-            # The document or the hosting may have changed: ask again before the next commit.
-            self._keys.forget(verdict.message.did, source.received_us)
-        elif isinstance(verdict, Refused):
-            _log.warning(
-                "refused",
-                reason=verdict.error.reason,
-                did=_did(message),
-                partition=message.partition,
-                offset=message.offset,
-                detail=verdict.error.detail,
-            )
-        self.tally.add(*_category(verdict))
-        outputs = outputs_of(verdict, source, self._topics)
-        outputs += self._identities.take(_did(message), message.partition)
-        for output in outputs:
-            self.tally.add("written", self._kinds.get(output.topic, "records"))
+        did = _did(message)
+        if self._waiting.holds(did, message.partition):
+            outputs = [self._waiting.park(message, did, None)]
+        else:
+            try:
+                outputs = self._judge(message)
+            except IdentityUnavailableError as error:
+                outputs = [self._waiting.park(message, did, error)]
+        self._count(outputs)
         return outputs
 
     def restore(self, partitions: Sequence[int]) -> Iterator[None]:
-        """Reads what the topic says of the identities of newly assigned partitions."""
+        """Reads what the topics say of newly assigned partitions."""
         yield from self._identities.restore(partitions)
+        yield from self._waiting.restore(partitions)
 
-    def background(self, partitions: Collection[int]) -> Background | None:  # noqa: ARG002 - none
-        """Takes in what others learned of identities; has nothing to write by itself."""
+    def background(self, partitions: Collection[int]) -> Background | None:
+        """Takes in what others learned of identities, and tries frames again that had to wait."""
         for entry in self._identities.follow():
             self._keys.hear(entry)
-        return None
+        self._keys.prefetch((), 0.0)  # what is not known now is not waited for
+        work = self._waiting.revisit(partitions, self._judge, self._give_up)
+        if work is not None:
+            self._count(work.outputs)
+        return work
 
     def committed(self, next_offsets: Mapping[Position, int]) -> None:  # noqa: ARG002 - Stage's
         """Counts what was processed."""
@@ -108,6 +122,56 @@ class ExplodeStage:
         """Does not count what will be processed again."""
         self.tally.discard()
         self._identities.discard()
+
+    def _judge(self, message: InputMessage) -> list[OutputMessage]:
+        """Proves one frame and returns what it causes.
+
+        Raises:
+            IdentityUnavailableError: nobody can tell the signing key now.
+        """
+        source = source_of(message)
+        did = _did(message)
+        verdict = judge_frame(message.value or b"", self._keys, source.received_us)
+        if isinstance(verdict, Unsigned):
+            # The document or the hosting may have changed: ask again before the next commit.
+            self._keys.forget(verdict.message.did, source.received_us)
+        elif isinstance(verdict, Refused):
+            if verdict.error.reason is Reason.IDENTITY_NOT_FOUND and self._keys.may_appear(
+                did, source.received_us
+            ):
+                raise IdentityUnavailableError(
+                    f"{did} does not exist yet", retry_after_s=NEW_DID_LIFETIME_US / SECOND_US
+                )
+            _log.warning(
+                "refused",
+                reason=verdict.error.reason,
+                did=did,
+                partition=message.partition,
+                offset=message.offset,
+                detail=verdict.error.detail,
+            )
+        self.tally.add(*_category(verdict))
+        return outputs_of(verdict, source, self._topics) + self._identities.take(
+            did, message.partition
+        )
+
+    def _give_up(
+        self, pointer: Pointer, frame: InputMessage | None, detail: str
+    ) -> list[OutputMessage]:
+        _log.warning(
+            "given_up",
+            did=pointer.did,
+            partition=pointer.frame_partition,
+            offset=pointer.frame_offset,
+            is_kept=frame is not None,
+            detail=detail,
+        )
+        self.tally.add("refused", Reason.IDENTITY_UNAVAILABLE)
+        return given_up_outputs(pointer, frame, detail, self._topics)
+
+    def _count(self, outputs: Sequence[OutputMessage]) -> None:
+        for output in outputs:
+            self.tally.add("written", self._kinds.get(output.topic, "records"))
 
 
 def source_of(message: InputMessage) -> Source:
@@ -136,7 +200,7 @@ def _category(verdict: Verdict) -> tuple[str, str]:
 
 
 def _needs_key(message: InputMessage) -> bool:
-    return not any(name == "kind" and value in _UNSIGNED_KINDS for name, value in message.headers)
+    return any(name == "kind" and value in _SIGNED_KINDS for name, value in message.headers)
 
 
 def _did(message: InputMessage) -> Did:

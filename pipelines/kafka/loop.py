@@ -104,7 +104,9 @@ class Stage(Protocol):
         """
 
     def background(self, partitions: Collection[int]) -> Background | None:
-        """Returns the next slice of work that no input asks for; asked between batches.
+        """Returns the next slice of work that no input asks for.
+
+        Asked between batches, and while one waits for something that is away.
 
         Args:
             partitions: those that such work may belong to now.
@@ -183,6 +185,8 @@ class TransactionalLoop:
         self._consumer: Consumer = create_group_consumer(kafka, kafka.group(stage_name))
         self._generation = 0
         self._next_offsets: dict[Position, int] = {}
+        # After the last message that was worked off: what guards work that no input asks for.
+        self._done_offsets: dict[Position, int] = {}
         self._must_restore = False
         # Done but not yet committed, because there was no output to commit them with.
         self._finished: dict[Position, int] = {}
@@ -212,6 +216,11 @@ class TransactionalLoop:
                 batch = self._read_batch(0 if has_background else POLL_TIMEOUT_S)
                 while batch.messages and not self._should_stop():
                     batch = self._work_off(batch)
+                    if batch.messages:
+                        # What it waits for may depend on work that no input asks for.
+                        self._work_in_background()
+                        if batch.generation != self._generation:
+                            batch = _Batch(generation=self._generation)
                 has_background = self._work_in_background()
                 if time.monotonic() - self._finished_since_s > POSITION_COMMIT_S:
                     self._commit_finished()
@@ -289,11 +298,13 @@ class TransactionalLoop:
         self._next_offsets = {
             (where.topic, where.partition): where.offset for where in committed if where.offset > 0
         }
+        self._done_offsets = dict(self._next_offsets)
         self._log.info("assigned", partitions=[where.partition for where in partitions])
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._forget_unfinished()
         consumer.unassign()
+        self._done_offsets = {}
         self.counts.partitions_count = 0
         self._log.info("revoked", partitions=[where.partition for where in partitions])
 
@@ -330,6 +341,7 @@ class TransactionalLoop:
             self._log.warning("group_moved_on", detail=str(error))
             self._rewind()
             return _Batch(generation=self._generation)
+        self._done_offsets |= _positions(done)
         self.counts.inputs_count += done_count
         rest = _Batch(batch.messages[done_count:], generation=batch.generation)
         if waits_for is not None:
@@ -345,14 +357,14 @@ class TransactionalLoop:
         topic = self._topics[0]
         # A slice is guarded by the position of its partition: before the first message there is
         # none.
-        positioned = [partition for name, partition in self._next_offsets if name == topic]
+        positioned = [partition for name, partition in self._done_offsets if name == topic]
         work = self._stage.background(positioned)
         if work is None:
             return False
         where = (topic, work.partition)
         try:
             size_bytes = sum(output.size_bytes for output in work.outputs)
-            self._publish(work.outputs, size_bytes, {where: self._next_offsets[where]})
+            self._publish(work.outputs, size_bytes, {where: self._done_offsets[where]})
         except GroupMovedOnError as error:
             self._log.warning("group_moved_on", detail=str(error))
             self._rewind()

@@ -20,7 +20,7 @@ SILENT_AFTER_S = 10.0
 
 # Groups of numbers that say what is now: those of a process that is gone count no longer. The
 # others are counts since the start.
-_PRESENT_GROUPS = frozenset({"repos", "last_minute", "last_minute_languages"})
+_PRESENT_GROUPS = frozenset({"parked", "repos", "last_minute", "last_minute_languages"})
 
 
 class Condition(StrEnum):
@@ -126,6 +126,7 @@ class Overview:
         frames_per_s: and a second.
         proven_count: commits and syncs proven since the workers started.
         refused: frames refused, by reason.
+        parked: frames that wait for an identity, and the accounts they are of; empty if none do.
         records_count: record messages written.
         repos: repositories by sync state.
         last_minute: records of the last whole minute, by collection.
@@ -139,6 +140,7 @@ class Overview:
     frames_per_s: float
     proven_count: int
     refused: Mapping[str, int]
+    parked: Mapping[str, int]
     records_count: int
     repos: Mapping[str, int]
     last_minute: Mapping[str, int]
@@ -190,6 +192,7 @@ def look(
         frames_per_s=0 if bridge is None else bridge.given_per_s,
         proven_count=groups["proven"].total(),
         refused=dict(groups["refused"]),
+        parked=dict(+groups["parked"]),
         records_count=groups["written"]["records"],
         repos=dict(groups["repos"]),
         last_minute=dict(groups["last_minute"]),

@@ -42,6 +42,7 @@ def lines(overview: Overview) -> Iterator[str]:
             yield line.rstrip()
     for name, members in (
         ("refused", overview.refused),
+        ("parked", overview.parked),
         ("repos", overview.repos),
         ("last_minute", overview.last_minute),
         ("last_minute_languages", overview.last_minute_languages),

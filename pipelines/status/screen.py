@@ -129,6 +129,7 @@ def _processes(overview: Overview) -> RenderableType:
 def _groups(overview: Overview) -> Iterator[tuple[str, str]]:
     for name, members in (
         ("refused", overview.refused),
+        ("parked", overview.parked),
         ("repos", overview.repos),
         ("last minute", overview.last_minute),
         ("languages", overview.last_minute_languages),

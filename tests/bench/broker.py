@@ -138,7 +138,8 @@ def _publish(kafka: KafkaConfig, frames: Sequence[bytes]) -> None:
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "linger.ms": 20})
     received_us = time.time_ns() // 1000
     for frame in frames:
-        did = parse_envelope(frame).did or ""
+        envelope = parse_envelope(frame)
+        did = envelope.did or ""
         while True:
             try:
                 producer.produce(
@@ -146,7 +147,12 @@ def _publish(kafka: KafkaConfig, frames: Sequence[bytes]) -> None:
                     frame,
                     did.encode(),
                     partition_for(did, PARTITIONS),
-                    headers=[("host", b"bench"), ("received_us", str(received_us).encode())],
+                    headers=[
+                        ("host", b"bench"),
+                        ("seq", str(envelope.seq).encode()),
+                        ("kind", envelope.kind.encode()),
+                        ("received_us", str(received_us).encode()),
+                    ],
                     timestamp=received_us // 1000,
                 )
             except BufferError:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 from support.kafka import create_topic, produce, read_committed, wait_until
 
 from pipelines.config import KafkaConfig
@@ -105,6 +106,18 @@ def numbered(count: int) -> list[tuple[int, bytes]]:
     return [(n % PARTITIONS, b"%d" % n) for n in range(count)]
 
 
+def committed_position(config: KafkaConfig, stage: str, topic: str) -> int:
+    """Returns the committed position of a stage in partition 0 of a topic."""
+    consumer = Consumer(
+        {"bootstrap.servers": config.bootstrap_servers, "group.id": config.group(stage)}
+    )
+    try:
+        [found] = consumer.committed([TopicPartition(topic, 0)], timeout=20)
+    finally:
+        consumer.close()
+    return found.offset
+
+
 def values(messages: Sequence[InputMessage]) -> list[tuple[int, bytes | None]]:
     return [(message.partition, message.value) for message in messages]
 
@@ -174,6 +187,41 @@ def test_what_was_finished_before_a_missing_dependency_is_published_and_the_rest
     wait_until(lambda: len(read_committed(config, out)) >= 20, "the rest")
     runner.stop_all()
     assert values(read_committed(config, out)) == inputs
+
+
+def test_work_of_its_own_goes_on_while_a_batch_waits_and_commits_nothing_of_the_batch(
+    config: KafkaConfig, topics: tuple[str, str], runner: Runner
+) -> None:
+    source, out = topics
+    inputs = [(0, b"%d" % n) for n in range(20)]
+    produce(config, source, inputs)
+    is_away = threading.Event()
+    is_away.set()
+
+    def need(message: InputMessage) -> None:
+        if message.value == b"7" and is_away.is_set():
+            raise TransientError("the directory is away", retry_after_s=0.1)
+
+    class Busy(Copy):
+        slices = 0
+
+        def background(self, partitions: Collection[int]) -> Background | None:
+            if not is_away.is_set() or 0 not in partitions:
+                return None
+            self.slices += 1
+            return Background(0, [OutputMessage(out, 1, None, b"%d" % self.slices, [], 0)])
+
+    runner.start(Busy(out, need))
+    wait_until(lambda: committed_position(config, "copy", source) == 7, "the first messages")
+    wait_until(lambda: len(read_committed(config, out)) > 7 + 3, "slices of its own work")
+    assert committed_position(config, "copy", source) == 7
+    is_away.clear()
+    wait_until(lambda: committed_position(config, "copy", source) == 20, "the rest")
+    runner.stop_all()
+    written = values(read_committed(config, out))
+    assert [item for item in written if item[0] == 0] == inputs
+    slices = [value for partition, value in written if partition == 1]
+    assert slices == [b"%d" % (number + 1) for number in range(len(slices))]
 
 
 def test_a_rebalance_while_a_batch_waits_gives_it_to_one_owner(
@@ -283,8 +331,7 @@ def test_a_group_that_moves_on_during_the_stop_ends_the_loop_quietly(
 def test_a_position_that_the_broker_deleted_stops_the_process(
     config: KafkaConfig, topics: tuple[str, str], runner: Runner
 ) -> None:
-    from confluent_kafka import TopicPartition  # noqa: PLC0415 - only this test deletes
-    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
+    from confluent_kafka.admin import AdminClient  # noqa: PLC0415 - only this test deletes
 
     source, out = topics
     produce(config, source, [(0, b"%d" % n) for n in range(10)])

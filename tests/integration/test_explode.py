@@ -54,9 +54,7 @@ def run_worker(
     def run() -> None:
         try:
             resolver = Resolver(sim.addresses.plc, did_web_base=sim.addresses.did_web)
-            service.run(
-                config, resolver, folder, slot="0", should_stop=stop.is_set, max_keys=1_000
-            )
+            service.run(config, resolver, folder, slot="0", should_stop=stop.is_set)
         except BaseException as error:  # noqa: BLE001 - the test judges it
             failures.append(error)
 

@@ -17,6 +17,7 @@ from pipelines.compact.events import (
     Signed,
     Source,
     SyncEvent,
+    UnresolvedEvent,
 )
 
 DID = Did("did:plc:ewvi7nxzyoun6zhxrhs64oiz")
@@ -70,6 +71,10 @@ def refused(number: int, reason: str = "commit.path_twice") -> RefusedEvent:
     return RefusedEvent(DID, source(number), signed(number), reason)
 
 
+def unresolved(seq: int, reason: str = "identity.unavailable") -> UnresolvedEvent:
+    return UnresolvedEvent(DID, source(seq), reason)
+
+
 def account(
     seq: int,
     *,
@@ -99,6 +104,8 @@ def encode_event(event: Event) -> bytes:
             fields["commit_block"] = event.commit_block
         case RefusedEvent():
             fields |= {"kind": "refused", **event.signed._asdict(), "reason": event.reason}
+        case UnresolvedEvent():
+            fields |= {"kind": "unresolved", "reason": event.reason}
         case AccountEvent():
             fields |= {"kind": "account", "active": event.active, "status": event.status}
         case IdentityEvent():

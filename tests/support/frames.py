@@ -5,11 +5,19 @@ from collections.abc import Sequence
 from confluent_kafka import Producer
 
 from pipelines.atproto.frames import parse_envelope
+from pipelines.atproto.syntax import Did
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import check_partitions
 from pipelines.kafka.partition import partition_for
 
 HOST = "relay.example"
+
+
+def did_of(frame: bytes) -> Did:
+    """Returns the account of a frame that can be read."""
+    did = parse_envelope(frame).did
+    assert did is not None
+    return did
 
 
 def publish_frames(config: KafkaConfig, frames: Sequence[bytes], received_us: int) -> None:

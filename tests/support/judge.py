@@ -4,6 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import assert_never
 
 from support.kafka import read_committed
 
@@ -11,16 +12,25 @@ from pipelines.atproto import atjson
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.commit import VerifiedCommit
 from pipelines.atproto.errors import DagCborError
-from pipelines.atproto.frames import parse_envelope
+from pipelines.atproto.frames import IdentityMessage, parse_envelope
 from pipelines.config import KafkaConfig
 from pipelines.identity.offline import OfflineKeys
+from pipelines.kafka.messages import InputMessage
 from pipelines.kafka.topics import registry
-from pipelines.verdict import Proven, judge_frame
+from pipelines.verdict import (
+    KeyLookup,
+    Proven,
+    Refused,
+    Skipped,
+    Unsigned,
+    Verdict,
+    judge_frame,
+)
 
 Record = tuple[str, str, str, str | None, str]
 
 
-def expected_records(frames: Sequence[bytes], keys: OfflineKeys) -> Counter[Record]:
+def expected_records(frames: Sequence[bytes], keys: KeyLookup) -> Counter[Record]:
     """What the records must be, computed without Kafka, from the frames alone."""
     records: Counter[Record] = Counter()
     for frame in frames:
@@ -66,6 +76,69 @@ def assert_nothing_lost_or_twice(
     assert len(read_committed(config, config.topic("events"))) == len(frames)
     keys = OfflineKeys.load(capture / "identities.jsonl")
     assert records_in_kafka(config) == expected_records(frames, keys)
+
+
+def assert_judged_once_and_in_order(config: KafkaConfig, keys: KeyLookup) -> None:
+    """Every frame has its event or its refusal, each account's in the order of its frames."""
+    stored = {(m.partition, m.offset): m for m in read_committed(config, config.topic("frames"))}
+    verdicts = {
+        where: judge_frame(message.value or b"", keys, received_us_of(message))
+        for where, message in stored.items()
+    }
+    order: dict[str, list[int]] = defaultdict(list)
+    kinds: dict[tuple[int, int], str] = {}
+    for message in read_committed(config, config.topic("events")):
+        event = json.loads(message.value or b"")
+        where = (event["frame_partition"], event["frame_offset"])
+        assert where not in kinds, f"two events of the frame at {where}"
+        kinds[where] = event["kind"]
+        order[event["did"]].append(event["frame_offset"])
+    assert kinds == {
+        where: kind
+        for where, verdict in verdicts.items()
+        if (kind := _event_kind(verdict)) is not None
+    }
+    for did, offsets in order.items():
+        assert offsets == sorted(offsets), did
+    reasons = Counter(
+        (int(headers["q.partition"]), int(headers["q.offset"]), headers["q.reason"].decode())
+        for headers in map(_headers, read_committed(config, config.topic("quarantine")))
+    )
+    assert reasons == Counter(
+        (*where, str(verdict.error.reason))
+        for where, verdict in verdicts.items()
+        if isinstance(verdict, Refused)
+    )
+    frames = [message.value or b"" for message in stored.values()]
+    assert records_in_kafka(config) == expected_records(frames, keys)
+
+
+def still_parked(config: KafkaConfig) -> set[bytes]:
+    """Returns the keys of the frames that wait."""
+    last = {m.key: m.value for m in read_committed(config, config.topic("parked"))}
+    return {key for key, value in last.items() if key is not None and value is not None}
+
+
+def received_us_of(message: InputMessage) -> int:
+    return int(_headers(message)["received_us"])
+
+
+def _event_kind(verdict: Verdict) -> str | None:
+    match verdict:
+        case Proven(verified):
+            return "commit" if isinstance(verified, VerifiedCommit) else "sync"
+        case Unsigned(message):
+            return "identity" if isinstance(message, IdentityMessage) else "account"
+        case Refused():
+            return None if verdict.authentic is None else "refused"
+        case Skipped():
+            return None
+        case _:
+            assert_never(verdict)
+
+
+def _headers(message: InputMessage) -> dict[str, bytes]:
+    return dict(message.headers)
 
 
 def _by_account(frames: Iterable[bytes]) -> dict[str, list[bytes]]:

@@ -17,6 +17,7 @@ from support.events import (
     signed,
     source,
     sync,
+    unresolved,
 )
 
 from pipelines.atproto.cid import encode_cid
@@ -287,3 +288,40 @@ def test_a_state_survives_its_encoding() -> None:
     ]
     for state in states:
         assert parse_repo(encode_repo(state)) == state
+
+
+# --- commits that nobody could prove or refuse
+
+
+def test_an_unresolved_commit_makes_a_repository_suspect() -> None:
+    """Spec: E-18."""
+    state = after(FIRST, unresolved(7))
+    assert held(state) == (rev(1), Sync.DESYNCHRONIZED, "identity.unavailable")
+    assert state.seen == signed(1)
+    assert state.desynchronized_us == source(7).received_us
+
+
+def test_the_next_commit_that_continues_the_head_clears_the_suspicion() -> None:
+    state = after(FIRST, unresolved(7), commit(2, 1))
+    assert held(state) == (rev(2), Sync.SYNCHRONIZED, None)
+
+
+def test_one_that_does_not_keeps_it_with_the_first_reason() -> None:
+    state = after(FIRST, unresolved(7), commit(4, 3))
+    assert held(state) == (rev(1), Sync.DESYNCHRONIZED, "identity.unavailable")
+    state = after(FIRST, commit(4, 3), unresolved(7))
+    assert held(state) == (rev(1), Sync.DESYNCHRONIZED, Desync.CHAIN_SINCE)
+
+
+@pytest.mark.parametrize("known", [None, after(account(1))], ids=["unknown", "account only"])
+def test_an_unresolved_commit_of_an_unknown_repository_leaves_no_trace(
+    known: RepoState | None,
+) -> None:
+    """Outsiders can make up accounts; the next commit of a real one lacks its history."""
+    assert reduce_event(known, unresolved(7)) == (Outcome.IGNORED, None, ())
+
+
+def test_an_unresolved_commit_of_an_inactive_account_is_ignored() -> None:
+    """Spec: H-10."""
+    state = after(FIRST, account(2, active=False, status="suspended"))
+    assert reduce_event(state, unresolved(7)).outcome is Outcome.INACTIVE

@@ -33,3 +33,11 @@ def test_a_batch_that_may_not_wait_does_not() -> None:
     patience = Patience(3)
     patience.begin(0, 0)
     assert patience.left_s(0) == 0
+
+
+def test_a_wait_that_was_cut_short_says_nothing_of_the_next_ones() -> None:
+    patience = Patience(3)
+    patience.begin(0, 1)
+    patience.was_in_vain()
+    patience.begin(1, 60)
+    assert patience.left_s(1) == 3

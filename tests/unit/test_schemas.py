@@ -29,9 +29,10 @@ EXAMPLE_FILES = sorted(FOLDER.glob("examples/*/*/*.json"))
 KINDS = {
     "cursors": (None, set()),
     "epochs": (None, set()),
-    "events": ("kind", {"commit", "sync", "identity", "account", "refused"}),
+    "events": ("kind", {"commit", "sync", "identity", "account", "refused", "unresolved"}),
     "identities": ("origin", {"document", "operation"}),
     "latest": (None, set()),
+    "parked": (None, set()),
     "minutes": (None, set()),
     "records": ("operation", {"create", "update", "delete"}),
     "repos": ("sync", {"unknown", "synchronized", "desynchronized"}),
@@ -96,7 +97,15 @@ def test_everything_about_one_account_is_partitioned_alike() -> None:
         if spec.key.partition_by is PartitionBy.DID:
             assert spec.partitions is None
     by_did = {spec.name for spec in SPECS if spec.key.partition_by is PartitionBy.DID}
-    assert by_did == {"frames", "events", "records", "repos", "latest", "identities"}
+    assert by_did == {
+        "frames",
+        "events",
+        "records",
+        "repos",
+        "latest",
+        "identities",
+        "parked",
+    }
 
 
 def test_admitted_collections_are_valid_names_in_order() -> None:

@@ -85,13 +85,22 @@ def test_totals_come_from_the_stages_that_know_them() -> None:
 
 
 def test_what_a_dead_process_had_in_hand_is_not_added_to_what_its_heir_has() -> None:
-    groups = {"repos": {"synchronized": 10}, "refused": {"frame.op": 1}}
+    groups = {
+        "repos": {"synchronized": 10},
+        "parked": {"frames": 7, "accounts": 2},
+        "refused": {"frame.op": 1},
+    }
     overview = look_at(
         beat("compact", "0", groups=groups),
         beat("compact", "1", age_s=SILENT_AFTER_S + 1, groups=groups),
     )
     assert overview.repos == {"synchronized": 10}
+    assert overview.parked == {"frames": 7, "accounts": 2}
     assert overview.refused == {"frame.op": 2}
+
+
+def test_that_nothing_is_parked_is_not_worth_a_line() -> None:
+    assert look_at(beat("explode", groups={"parked": {"frames": 0, "accounts": 0}})).parked == {}
 
 
 def test_a_process_is_silent_when_it_has_missed_some_beats() -> None:

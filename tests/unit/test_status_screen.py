@@ -32,6 +32,7 @@ def overview() -> Overview:
     groups = {
         "proven": {"commit": 120_000},
         "refused": {"commit.rev_mismatch": 3, "frame.op": 4},
+        "parked": {"frames": 1_250, "accounts": 40},
         "repos": {"synchronized": 198, "desynchronized": 2},
         "last_minute": {f"app.bsky.feed.n{n}": 100 - n for n in range(20)},
         "last_minute_languages": {"en": 70, "pt": 5},
@@ -67,6 +68,7 @@ def test_the_screen_in_full(overview: Overview) -> None:
     text = "\n".join(shown)
     assert "frames 123,456   30,614/s   proven 120,000   refused 7   records 130,222" in text
     assert "commit.rev_mismatch 3" in text
+    assert "parked       frames 1,250 · accounts 40" in text
     assert "synchronized 198 · desynchronized 2" in text
     assert "languages    en 70 · pt 5" in text
 
@@ -94,6 +96,7 @@ def test_plain_lines_stand_for_themselves(overview: Overview) -> None:
     assert plain[0].endswith("explode ~1,234 behind (3.4 s)")
     assert "process explode.1  silent 34 s  no sign of life of pid 4711 on worker-1" in plain
     assert "refused frame.op 4" in plain
+    assert "parked frames 1250" in plain
     assert "repos desynchronized 2" in plain
     assert "last_minute_languages pt 5" in plain
     assert sum(line.startswith("last_minute ") for line in plain) == 20

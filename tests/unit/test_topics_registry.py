@@ -43,6 +43,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
         "epochs",
         "events",
         "identities",
+        "parked",
         "minutes",
         "quarantine",
         "repos",
@@ -51,7 +52,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
     assert "records.app.bsky.feed.like" in topics
     assert "records.other" in topics
     assert "records" not in topics
-    assert len(topics) == 9 + 2 * (len(registry().admitted_collections) + 1)
+    assert len(topics) == 10 + 2 * (len(registry().admitted_collections) + 1)
 
 
 def test_entry_is_typed() -> None:

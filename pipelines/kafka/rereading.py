@@ -1,0 +1,96 @@
+"""Reading single messages again that were read before, by their offsets."""
+
+import time
+from collections.abc import Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from pipelines.config import KafkaConfig
+from pipelines.errors import BrokerUnavailableError
+from pipelines.kafka.clients import create_sampler
+from pipelines.kafka.messages import InputMessage
+from pipelines.kafka.reading import input_message
+
+# A gap that is read over instead of being jumped: a jump costs a request to the broker.
+SKIPPED_COUNT = 50
+# Of a fetch: some frames, and not what lies far behind the wanted one.
+FETCH_BYTES = 256 * 1024
+READ_TIMEOUT_S = 10.0
+_POLL_TIMEOUT_S = 0.5
+
+
+class OffsetReader:
+    """Reads messages of one topic again. For one thread."""
+
+    def __init__(self, kafka: KafkaConfig, topic: str) -> None:
+        """Prepares a reader; it connects on first use.
+
+        Args:
+            kafka: the cluster.
+            topic: physical name.
+        """
+        self._topic = topic
+        self._consumer: Consumer = create_sampler(
+            kafka, count=SKIPPED_COUNT, fetch_bytes=FETCH_BYTES
+        )
+
+    def read(
+        self, partition: int, offsets: Sequence[int], budget_s: float
+    ) -> dict[int, InputMessage | None]:
+        """Returns messages by their offsets.
+
+        Args:
+            partition: where they are.
+            offsets: rising.
+            budget_s: how long it may take; the first one is read in any case.
+
+        Returns:
+            The messages; None where the topic no longer has one. Those that there was no time
+            for are missing.
+
+        Raises:
+            BrokerUnavailableError: the broker does not answer.
+        """
+        wanted: dict[int, InputMessage | None] = dict.fromkeys(offsets)
+        read: dict[int, InputMessage | None] = {}
+        deadline_s = time.monotonic() + budget_s
+        at: int | None = None  # the next message to come
+        try:
+            for offset in offsets:
+                if at is None or offset > at + SKIPPED_COUNT:
+                    self._consumer.assign([TopicPartition(self._topic, partition, offset)])
+                    at = offset
+                while at <= offset:
+                    message = self._next()
+                    if message is None:
+                        # The end: whatever has not come was there, so it has been deleted.
+                        return wanted
+                    if message.offset in wanted:
+                        wanted[message.offset] = message
+                    at = message.offset + 1
+                read[offset] = wanted[offset]
+                if time.monotonic() >= deadline_s:
+                    break
+        finally:
+            self._consumer.unassign()
+        return read
+
+    def close(self) -> None:
+        """Ends reading."""
+        self._consumer.close()
+
+    def _next(self) -> InputMessage | None:
+        """Returns the next message; None at the end of the topic."""
+        deadline_s = time.monotonic() + READ_TIMEOUT_S
+        while time.monotonic() < deadline_s:
+            polled = self._consumer.poll(_POLL_TIMEOUT_S)
+            if polled is None:
+                continue
+            error = polled.error()
+            if error is None:
+                return input_message(polled)
+            if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                return None
+            if not error.retriable():
+                raise KafkaException(error)
+        raise BrokerUnavailableError(f"no answer while reading {self._topic} again")

@@ -1,0 +1,80 @@
+"""Reading single messages again, by their offsets, from a real broker."""
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+from support.kafka import create_topic, produce
+
+from pipelines.config import KafkaConfig
+from pipelines.kafka.rereading import SKIPPED_COUNT, OffsetReader
+
+pytestmark = pytest.mark.broker
+
+COUNT = 4 * SKIPPED_COUNT
+LONG_S = 60.0
+
+
+@pytest.fixture
+def config(kafka: str, topic_prefix: str) -> KafkaConfig:
+    return KafkaConfig(kafka, topic_prefix)
+
+
+@pytest.fixture
+def topic(config: KafkaConfig) -> str:
+    topic = create_topic(config, "numbers", 2)
+    produce(config, topic, [(1, b"%d" % number) for number in range(COUNT)])
+    return topic
+
+
+def read(
+    config: KafkaConfig, topic: str, offsets: list[int], budget_s: float = LONG_S
+) -> dict[int, bytes | None]:
+    reader = OffsetReader(config, topic)
+    try:
+        found = reader.read(1, offsets, budget_s)
+    finally:
+        reader.close()
+    for offset, message in found.items():
+        assert message is None or (message.partition, message.offset) == (1, offset)
+    return {
+        offset: None if message is None else message.value for offset, message in found.items()
+    }
+
+
+def delete_before(config: KafkaConfig, topic: str, offset: int) -> None:
+    admin = AdminClient({"bootstrap.servers": config.bootstrap_servers})
+    for future in admin.delete_records([TopicPartition(topic, 1, offset)]).values():
+        future.result(20)
+
+
+def test_messages_near_and_far_apart_are_read(config: KafkaConfig, topic: str) -> None:
+    offsets = [0, 1, 7, SKIPPED_COUNT, 3 * SKIPPED_COUNT, COUNT - 1]
+    assert read(config, topic, offsets) == {offset: b"%d" % offset for offset in offsets}
+
+
+def test_what_was_deleted_is_said_to_be_gone(config: KafkaConfig, topic: str) -> None:
+    delete_before(config, topic, 20)
+    offsets = [3, 18, 20, 21, COUNT - 1]
+    expected = {3: None, 18: None, 20: b"20", 21: b"21", COUNT - 1: b"%d" % (COUNT - 1)}
+    assert read(config, topic, offsets) == expected
+
+
+def test_of_a_topic_that_was_emptied_everything_is_gone(config: KafkaConfig, topic: str) -> None:
+    delete_before(config, topic, COUNT)
+    offsets = [3, 4, 2 * SKIPPED_COUNT, COUNT - 1]
+    assert read(config, topic, offsets) == dict.fromkeys(offsets)
+
+
+def test_without_time_one_message_is_read(config: KafkaConfig, topic: str) -> None:
+    assert read(config, topic, [5, 6], budget_s=0.0) == {5: b"5"}
+
+
+def test_a_reader_can_be_used_again_in_any_direction(config: KafkaConfig, topic: str) -> None:
+    reader = OffsetReader(config, topic)
+    try:
+        for offset in (9, 150, 2):
+            found = reader.read(1, [offset], LONG_S)[offset]
+            assert found is not None
+            assert found.value == b"%d" % offset
+    finally:
+        reader.close()
