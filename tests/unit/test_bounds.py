@@ -206,7 +206,7 @@ def test_a_record_that_200_ops_name_is_kept_once() -> None:
     assert peak_bytes(lambda: judge_frame(raw, ScriptedKeys(), wire.START_US)) < 5 * len(raw)
 
     source = Source("relay.example.com", 0, InputMessage("frames", 0, 0, 0, None, raw, []))
-    topics = OutputTopics("events", "quarantine", "identities", "records", {})
+    topics = OutputTopics("events", "quarantine", "identities", "parked", "records", {})
     outputs = outputs_of(verdict, source, topics)
     bodies = [json.loads(output.value or b"")["record"] for output in outputs[1:]]
     whole_count = RECORDS_BUDGET_BYTES // (6 * 300_000)
