@@ -1,6 +1,7 @@
 """CAR files: what is read, and what is refused for which reason."""
 
 import io
+from functools import partial
 from typing import Any
 
 import pytest
@@ -127,6 +128,41 @@ def test_a_bad_header_is_refused(header: Any) -> None:
 def test_a_bad_length_is_refused(section: bytes) -> None:
     """Spec: C-05."""
     assert _reason(_HEADER + section) is Reason.CAR_SECTION
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(varint(35) + _ROOT, id="length"),
+        pytest.param(varint(2**30) + _ROOT, id="long length"),
+        pytest.param(b"\xac\x00", id="padded"),
+        pytest.param(b"\xff" * 10, id="more than 63 bits"),
+        pytest.param(car_section(_ROOT, b""), id="hash"),
+        pytest.param(car_section(b"\x00" * 36, b""), id="CID"),
+    ],
+)
+def test_an_error_says_where_in_the_file(bad: bytes) -> None:
+    """However the file was cut."""
+    data = _HEADER + b"".join(_SECTIONS)
+    error = refusal(lambda: car.read_car(data + bad))
+    assert f"at {len(data)}" in error.detail
+    for size in (1, 7, len(data), len(data) + 1):
+        streamed = refusal(partial(_feed, data + bad, size))
+        assert (streamed.reason, streamed.detail) == (error.reason, error.detail)
+
+
+def _feed(data: bytes, size: int) -> list[tuple[bytes, bytes]]:
+    reader = car.CarReader()
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    return [section for piece in pieces for section in reader.feed(piece)]
+
+
+def test_a_length_beyond_its_limit_is_refused_before_its_bytes_are_there() -> None:
+    """Spec: C-05, M-06: 4 KiB for the header, 2 MiB for a block with its CID."""
+    assert _reason(varint(4_096)) is Reason.CAR_TRUNCATED
+    assert _reason(varint(4_097)) is Reason.CAR_HEADER
+    assert _reason(_HEADER + varint(2_097_152)) is Reason.CAR_TRUNCATED
+    assert _reason(_HEADER + varint(2_097_153)) is Reason.CAR_SECTION
 
 
 @pytest.mark.parametrize(
