@@ -7,8 +7,8 @@ turn a signed commit into another one with a different CID.
 
 K-256, which practically every account uses, goes straight to libsecp256k1 through the low-level
 binding that coincurve carries: a fifth of the time OpenSSL takes. P-256 goes to `cryptography`.
-libipld reads the text forms, since importing a directory means reading tens of millions of keys;
-multiformats writes them and knows the other kinds of keys.
+libipld reads and writes the text forms, since importing a directory means tens of millions of
+keys; multiformats knows the other kinds of keys.
 
 Always checked: the point is on its curve, the form and range of a signature, low s, the signature
 itself. Not checked: whether the key is the one an account uses; that is `pipelines.identity`.
@@ -28,7 +28,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
-from multiformats import multibase, multicodec
+from multiformats import multicodec
 
 from pipelines.atproto.errors import KeyFormatError, Reason, SignatureError
 
@@ -46,7 +46,7 @@ MAX_KEY_TEXT_LENGTH: Final = 1_024
 _match_base58btc = re.compile("z[1-9A-HJ-NP-Za-km-z]+").fullmatch
 
 _CURVE_OF_PREFIX: Final[dict[bytes, Curve]] = {b"\xe7\x01": "k256", b"\x80\x24": "p256"}
-_CODEC_NAME: Final[dict[Curve, str]] = {"k256": "secp256k1-pub", "p256": "p256-pub"}
+_PREFIX_OF_CURVE: Final = {curve: prefix for prefix, curve in _CURVE_OF_PREFIX.items()}
 
 # Orders of the two groups (SEC 2), big-endian like r and s, so that bytes compare like numbers.
 ORDER: Final[dict[Curve, bytes]] = {
@@ -127,9 +127,7 @@ class VerifyingKey:
 
     def multikey(self) -> str:
         """Returns the key as DID documents of type `Multikey` have it: `z…`, base58btc."""
-        return multibase.encode(
-            multicodec.wrap(_CODEC_NAME[self.curve], self.compressed), "base58btc"
-        )
+        return libipld.encode_multibase("z", _PREFIX_OF_CURVE[self.curve] + self.compressed)
 
     def did_key(self) -> str:
         """Returns the key as PLC operations have it: `did:key:z…`."""

@@ -50,7 +50,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("audit", "Recompute roots from the topics and compare them with what was signed."),
     "capture": ("capture", "Record frames from a relay into a file."),
     "verify": ("verify", "A verdict for every frame of a capture, without Kafka."),
-    "identity": ("identity", "Check DIDs, their documents and PLC logs."),
+    "identity": ("identity", "Check DIDs and PLC logs; import a whole directory."),
     "inspect": ("inspect", "Decode one thing and show every check."),
     "sim": ("sim", "Serve a small AT network on loopback."),
     "demo": ("demo", "The whole pipeline on a small captured network, in a minute."),

@@ -15,6 +15,7 @@ Not checked: what is in the body.
 
 import asyncio
 import random
+import re
 import socket
 import time
 from collections import OrderedDict
@@ -28,7 +29,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from pipelines.errors import IdentityUnavailableError
+from pipelines.errors import ConfigError, IdentityUnavailableError
 from pipelines.identity.addresses import ForbiddenTargetError, check_addresses, check_url
 from pipelines.identity.pace import Pace, PaceLimits, parse_retry_after
 
@@ -52,6 +53,7 @@ MAX_HOSTS: Final = 2_000
 LOOKUP_THREADS: Final = 16
 
 _USER_AGENT: Final = "standpipe"
+_match_base_url = re.compile(r"(https?://[a-zA-Z0-9.:\[\]-]+(?:/[^\s?#]*?)?)/?").fullmatch
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _ABSENT: Final = frozenset({404, 410})
 _OVERLOADED: Final = frozenset({429, 503})
@@ -132,17 +134,22 @@ class Fetcher:
         counts: what was asked.
     """
 
-    def __init__(self, limits: FetchLimits, guard: Guard | None = None) -> None:
+    def __init__(
+        self, limits: FetchLimits, guard: Guard | None = None, *, takes_gzip: bool = False
+    ) -> None:
         """Takes the settings; nothing is connected yet.
 
         Args:
             limits: bounds.
             guard: for hosts that outsiders name. None for a host that the operator named: any
                 address and port is right then, and no redirect is followed.
+            takes_gzip: whether answers may be compressed, which only pays for large ones. The
+                limit of a body counts what comes out; inflating goes in steps that are bounded.
         """
         self.counts = FetchCounts()
         self._limits = limits
         self._guard = guard
+        self._takes_gzip = takes_gzip
         self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(limits.concurrent_count)
         self._hosts: OrderedDict[str, _Host] = OrderedDict()
@@ -295,8 +302,11 @@ class Fetcher:
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # Nothing small is worth a decompressor that a hostile host can feed.
-                auto_decompress=False,
-                headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
+                auto_decompress=self._takes_gzip,
+                headers={
+                    "User-Agent": _USER_AGENT,
+                    "Accept-Encoding": "gzip" if self._takes_gzip else "identity",
+                },
             )
         return self._session
 
@@ -341,6 +351,28 @@ def _lookup(host: str, port: int) -> Mapping[str, int]:
     """Returns the addresses of a name with their families, by the system's resolver."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return {str(address[0]): family for family, _, _, _, address in found}
+
+
+def parse_base_url(what: str, url: str) -> str:
+    """Checks the URL of a host that the operator names.
+
+    Args:
+        what: what the URL is, for the error.
+        url: `http(s)://host[:port][/path]`.
+
+    Returns:
+        The URL without a slash at its end.
+
+    Raises:
+        ConfigError: it is of another form.
+    """
+    match = _match_base_url(url)
+    if match is None:
+        raise ConfigError(
+            f"{what} {url!r} is not of the form http(s)://host[:port][/path]: "
+            "give one like https://plc.directory"
+        )
+    return match[1]
 
 
 async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes | None:

@@ -165,6 +165,20 @@ def follow(
     return (*kept, link), signer
 
 
+def prune(chain: Chain) -> Chain:
+    """Leaves out what no valid operation can follow any more.
+
+    To follow an operation other than the last is to make void what comes after it; that must be
+    younger than the recovery window when the new operation comes, which is after the last one.
+    """
+    closed_us = chain[-1].created_us - RECOVERY_WINDOW_US
+    start = next(
+        (place for place, later in enumerate(chain[1:]) if later.created_us > closed_us),
+        len(chain) - 1,
+    )
+    return chain[start:]
+
+
 def verify_audit_log(did: Did, log: object) -> KeyHistory:
     """Verifies an audit log as a whole.
 

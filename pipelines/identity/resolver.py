@@ -21,7 +21,7 @@ import orjson
 
 from pipelines.atproto.errors import IdentifierError, IdentityError, Reason
 from pipelines.atproto.syntax import Did, parse_handle
-from pipelines.errors import ConfigError, IdentityUnavailableError
+from pipelines.errors import IdentityUnavailableError
 from pipelines.identity.documents import Identity, parse_document
 from pipelines.identity.fetching import (
     REQUEST_TIMEOUT_S,
@@ -31,6 +31,7 @@ from pipelines.identity.fetching import (
     FetchLimits,
     Guard,
     UnusableError,
+    parse_base_url,
 )
 from pipelines.identity.names import is_public_name
 from pipelines.identity.pace import PaceLimits
@@ -52,7 +53,6 @@ WEB_CONCURRENT_COUNT: Final = 32
 
 _WELL_KNOWN: Final = "/.well-known/did.json"
 
-_match_base_url = re.compile(r"(https?://[a-zA-Z0-9.:\[\]-]+(?:/[^\s?#]*?)?)/?").fullmatch
 # The only form the directory makes: the start of a hash. What else follows is never sent to it.
 _match_plc = re.compile("did:plc:[a-z2-7]{24}").fullmatch
 _match_localhost = re.compile("localhost(?:%3A([0-9]{1,5}))?").fullmatch
@@ -96,9 +96,9 @@ class Resolver:
         Raises:
             ConfigError: an URL is not of the form http(s)://host[:port][/path].
         """
-        self._plc_url = _base_url("the PLC directory's URL", plc_url)
+        self._plc_url = parse_base_url("the PLC directory's URL", plc_url)
         self._did_web_base = (
-            None if did_web_base is None else _base_url("the did:web base URL", did_web_base)
+            None if did_web_base is None else parse_base_url("the did:web base URL", did_web_base)
         )
         self._allow_loopback = allow_loopback
         directory = PaceLimits(PLC_CONCURRENT_COUNT, plc_per_s, max(1, int(plc_per_s)))
@@ -251,16 +251,6 @@ async def _fetch(
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         raise IdentityUnavailableError(f"{url} answered with something other than JSON") from None
-
-
-def _base_url(what: str, url: str) -> str:
-    match = _match_base_url(url)
-    if match is None:
-        raise ConfigError(
-            f"{what} {url!r} is not of the form http(s)://host[:port][/path]: "
-            f"give one like {DEFAULT_PLC_URL}"
-        )
-    return match[1]
 
 
 def _checked_plc(did: Did) -> Did:

@@ -18,7 +18,7 @@ import orjson
 from aiohttp import web
 
 from pipelines.relay import SUBSCRIBE_PATH
-from pipelines.sim import directory, repos
+from pipelines.sim import directory, export, repos
 from pipelines.sim.ports import Network
 from pipelines.sim.relay import RELAY, Relay
 from pipelines.sim.state import FAULTS, NETWORK, REQUESTS, Faults, Requests
@@ -33,6 +33,7 @@ def build_app(network: Network, relay: Relay, faults: Faults) -> web.Application
     app[RELAY] = relay
     app[FAULTS] = faults
     app[REQUESTS] = Requests()
+    app[export.EXPORT] = export.ExportLog()
     sync = "/xrpc/com.atproto.sync."
     app.add_routes(
         [
@@ -43,6 +44,7 @@ def build_app(network: Network, relay: Relay, faults: Faults) -> web.Application
             web.get(f"{sync}getRepoStatus", repos.get_repo_status, name="getRepoStatus"),
             web.get(f"{sync}listRepos", repos.list_repos, name="listRepos"),
             web.get("/web/{id}/.well-known/did.json", directory.web_document, name="web_document"),
+            web.get("/export", export.plc_export, name="plc_export"),
             web.get("/{did}", directory.plc_document, name="plc_document"),
             web.get("/{did}/log/audit", directory.plc_audit_log, name="plc_audit_log"),
             web.get("/sim/status", _get_status),

@@ -81,6 +81,11 @@ class GeneratedNetwork:
             return None
         return Identity(state.identity.document(), state.identity.audit_log())
 
+    def list_logs(self) -> Iterator[list[dict[str, Any]]]:
+        """Yields the audit log of every did:plc, the oldest first."""
+        logs = (state.identity.audit_log() for state in self.known.states())
+        return (log for log in logs if log is not None)
+
     def find_account(self, did: str) -> Account | None:
         """Returns what the host answers about a repository."""
         state = self.known.state(did)

@@ -11,7 +11,7 @@ Nothing is verified here; other keys and files are ignored. All frames are held 
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,12 @@ class CapturedNetwork:
     def find_identity(self, did: str) -> Identity | None:
         """Returns what the directory knew about a DID."""
         return self.identities.get(did)
+
+    def list_logs(self) -> Iterable[Sequence[Any]]:
+        """Yields the audit logs."""
+        for identity in self.identities.values():
+            if identity.audit_log is not None:
+                yield identity.audit_log
 
     def find_account(self, did: str) -> Account | None:
         """Returns what the host answered about a repository."""

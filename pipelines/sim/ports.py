@@ -142,6 +142,9 @@ class Network(Protocol):
     def find_identity(self, did: str) -> Identity | None:
         """Returns what the directory knows about a DID, if anything."""
 
+    def list_logs(self) -> Iterable[Sequence[Any]]:
+        """Yields the audit log of every did:plc."""
+
     def find_account(self, did: str) -> Account | None:
         """Returns what the host answers about a repository, if it knows it."""
 

@@ -22,6 +22,8 @@ SILENT_AFTER_S = 10.0
 # others are counts since the start.
 _PRESENT_GROUPS = frozenset({"parked", "repos", "last_minute", "last_minute_languages"})
 
+_MAY_END = frozenset(spec.name for spec in STAGES if spec.may_end)
+
 
 class Condition(StrEnum):
     """What a process is doing, as seen from outside."""
@@ -287,5 +289,6 @@ def _problems(stages: Sequence[Stage], *, is_supervised: bool) -> Iterator[str]:
                     f"forget it with `standpipe status --forget {process.name}`"
                 )
         conditions = {process.condition for process in stage.processes}
-        if alive and conditions == {Condition.STOPPED} and not is_supervised:
+        is_over = conditions == {Condition.STOPPED} and stage.name not in _MAY_END
+        if alive and is_over and not is_supervised:
             yield f"no {stage.name} runs: start one with `standpipe {stage.name}`"

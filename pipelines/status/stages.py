@@ -20,12 +20,14 @@ class StageSpec:
         inputs: entries of the registry that its group reads; none for a stage without a group.
         taken: counter of what went in.
         given: counter of what came out.
+        may_end: whether it is right that none of its processes runs any more.
     """
 
     name: str
     inputs: Sequence[str] = ()
     taken: str = "inputs"
     given: str = "outputs"
+    may_end: bool = False
 
 
 BRIDGE: Final = StageSpec("bridge", taken="received", given="frames")
@@ -36,6 +38,7 @@ STAGES: Final = (
     StageSpec("explode", inputs=("frames",)),
     StageSpec("compact", inputs=("events",)),
     StageSpec("analytics", inputs=("records",)),
+    StageSpec("identity", may_end=True),
 )
 
 

@@ -119,6 +119,7 @@ def _targets_of(folder: Path) -> list[Target]:
             ("json", _json_to_record_and_back, texts, _damage_anywhere),
             ("log", plc_logs.Verifier(logs), logs, plc_logs.damage_log),
         )
+        if seeds  # not every recording has PLC logs
     ]
 
 

@@ -88,6 +88,14 @@ def get(url: str) -> tuple[int, str, bytes]:
     return run(conversation)
 
 
+def export_page(sim: SimServer, **query: Any) -> list[Any]:
+    """Returns the lines of a page; there is no line feed after the last one."""
+    text = "&".join(f"{name}={value}" for name, value in query.items())
+    status, content_type, body = get(f"{sim.addresses.plc}/export?{text}")
+    assert (status, content_type) == (200, "application/jsonlines")
+    return [json.loads(line) for line in body.split(b"\n")] if body else []
+
+
 def get_json(url: str) -> tuple[int, Any]:
     status, _, body = get(url)
     return status, json.loads(body)
@@ -291,6 +299,43 @@ class TestDirectory:
         for did in (PLC_DID, GIVEN_UP_DID):
             status, body = get_json(f"{sim.addresses.plc}/{did}/log/audit")
             assert (status, body) == (200, network.identities[did].audit_log)
+
+    def test_the_export_has_every_operation_once_in_order(
+        self, sim: SimServer, network: CapturedNetwork
+    ) -> None:
+        """spec: L-12."""
+        known = [
+            (did, entry["cid"], entry["createdAt"])
+            for did, identity in network.identities.items()
+            for entry in identity.audit_log or ()
+        ]
+        lines: list[Any] = []
+        while page := export_page(sim, after=len(lines), count=10):
+            assert len(page) <= 10
+            lines += page
+        assert [line["seq"] for line in lines] == list(range(1, len(known) + 1))
+        assert [line["createdAt"] for line in lines] == sorted(time for _, _, time in known)
+        assert sorted((line["did"], line["cid"], line["createdAt"]) for line in lines) == sorted(
+            known
+        )
+        members = {"type", "did", "operation", "cid", "createdAt", "seq"}
+        assert all(set(line) == members for line in lines)
+        assert {line["type"] for line in lines} == {"sequenced_op"}
+
+    def test_the_export_by_time_comes_after_the_time(self, sim: SimServer) -> None:
+        """spec: L-12."""
+        by_seq = export_page(sim, after=0)
+        by_time = export_page(sim)
+        assert [line["cid"] for line in by_time] == [line["cid"] for line in by_seq]
+        assert set(by_time[0]) == {"did", "operation", "cid", "nullified", "createdAt"}
+        middle = by_time[7]["createdAt"]
+        later = [line for line in by_time if line["createdAt"] > middle]
+        assert export_page(sim, after=middle, count=3) == later[:3]
+
+    @pytest.mark.parametrize("query", ["count=0", "count=x", "after=yesterday"])
+    def test_a_page_that_cannot_be_is_refused(self, sim: SimServer, query: str) -> None:
+        status, _, _ = get(f"{sim.addresses.plc}/export?{query}")
+        assert status == 400
 
     def test_a_did_web_document_is_at_its_host(
         self, sim: SimServer, network: CapturedNetwork

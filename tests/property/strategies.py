@@ -4,9 +4,11 @@ import random
 from typing import Any
 
 from hypothesis import strategies as st
-from support import oracle
+from support import oracle, plc
 from support.damage import damage
 from support.oracle import cid_of, link
+
+from pipelines.atproto.syntax import Did
 
 # Keys of many layers, near each other and far: what matters is where they stand among each other.
 # Uniform keys would practically all be of layers 0 and 1.
@@ -66,3 +68,17 @@ def damaged(raw: bytes) -> st.SearchStrategy[bytes]:
     return st.tuples(st.integers(0, 2**32), st.integers(1, 3)).map(
         lambda seeds: damage(raw, random.Random(seeds[0]), seeds[1])
     )
+
+
+# JSON as directories and hosts serve it, with the members of PLC operations and of their log.
+_plc_members = st.sampled_from(
+    [*plc.entry(0, plc.create(), Did("")), *plc.operation(), *plc.create(), "atproto", "seq"]
+)
+_plc_names = st.one_of(st.text(max_size=4), _plc_members)
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(_plc_names, inner, max_size=7)
+    ),
+    max_leaves=20,
+)

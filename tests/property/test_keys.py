@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from multiformats import multibase, multicodec
 
 from pipelines.atproto import keys
 from pipelines.atproto.errors import KeyFormatError, Reason, SignatureError
@@ -66,6 +67,9 @@ def test_text_forms_lead_back_to_the_key(
     """Spec: D-06."""
     key, _, _ = signed
     assert keys.parse_did_key(key.did_key()) == key
+    codec = "secp256k1-pub" if key.curve == "k256" else "p256-pub"
+    wrapped = multicodec.wrap(codec, key.compressed)
+    assert key.multikey() == multibase.encode(wrapped, "base58btc")
     assert keys.VerifyingKey(key.curve, key.compressed) == key
 
 

@@ -6,15 +6,21 @@ from typing import Any, NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property import strategies
 from support import plc
 from support.repo import Signer, outcome
 
 from pipelines.atproto.errors import PlcError, Reason
 from pipelines.atproto.syntax import Did
 from pipelines.identity.plc import (
+    Chain,
+    LogEntry,
     Refused,
     Valid,
+    follow,
     judge_log,
+    parse_entry,
+    prune,
     verify_audit_log,
 )
 
@@ -121,21 +127,29 @@ def test_a_history_is_judged_as_by_the_oracle(steps: list[_Step]) -> None:
             assert entry.signer == _SIGNERS[step.signer].key
 
 
+def _follow(did: Did, chain: Chain, entry: LogEntry) -> Chain | Reason:
+    return outcome(lambda: follow(did, chain, entry.operation, entry.created_us)[0])
+
+
+@settings(max_examples=100)
+@given(steps=_histories())
+def test_what_is_left_out_of_a_chain_changes_no_verdict(steps: list[_Step]) -> None:
+    log = _signed_log(steps)
+    did = Did(log[0]["did"])
+    whole: Chain = ()
+    pruned: Chain = ()
+    for value in log:
+        entry = parse_entry(did, value)
+        after, after_pruned = _follow(did, whole, entry), _follow(did, pruned, entry)
+        assert isinstance(after, Reason) == isinstance(after_pruned, Reason)
+        if not isinstance(after, Reason) and not isinstance(after_pruned, Reason):
+            whole, pruned = after, prune(after_pruned)
+            assert whole[-len(pruned) :] == pruned
+
+
 _FIRST = plc.operation()
 _SECOND = plc.operation(_FIRST, alsoKnownAs=["at://bob.example.com"])
 _LOG = plc.log_of(_FIRST, _SECOND, plc.tombstone(_SECOND))
-
-_scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8))
-_member_names = st.one_of(
-    st.text(max_size=4), st.sampled_from([*_LOG[0], *_FIRST, *plc.create(), "atproto"])
-)
-_json = st.recursive(
-    _scalars,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4), st.dictionaries(_member_names, inner, max_size=7)
-    ),
-    max_leaves=20,
-)
 
 
 def _paths(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
@@ -160,14 +174,14 @@ def _replaced(whole: Any, path: tuple[str | int, ...], value: object) -> Any:
     return copied
 
 
-@given(log=_json)
+@given(log=strategies.json_values)
 def test_any_json_is_a_log_or_refused(log: object) -> None:
     result = outcome(lambda: verify_audit_log(Did("did:plc:x"), log), PlcError)
     assert isinstance(result, Reason)
 
 
 @settings(max_examples=300)
-@given(path=st.sampled_from(_paths(_LOG)), value=_json)
+@given(path=st.sampled_from(_paths(_LOG)), value=strategies.json_values)
 def test_a_log_with_anything_in_it_replaced_is_a_log_or_refused(
     path: tuple[str | int, ...], value: object
 ) -> None:
@@ -182,7 +196,7 @@ def test_a_log_with_anything_in_it_replaced_is_a_log_or_refused(
 @given(
     path=st.sampled_from([path[2:] for path in _paths(_LOG[:2]) if len(path) > 2]),
     place=st.sampled_from([0, 1]),
-    value=st.one_of(_json, st.integers(0)),
+    value=st.one_of(strategies.json_values, st.integers(0)),
 )
 def test_nobody_can_change_what_is_signed(
     path: tuple[str | int, ...], place: int, value: object

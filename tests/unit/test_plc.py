@@ -12,11 +12,15 @@ from pipelines.atproto.errors import PlcError, Reason
 from pipelines.atproto.keys import VerifyingKey
 from pipelines.atproto.syntax import parse_datetime
 from pipelines.identity.documents import parse_document
+from pipelines.identity.operation import parse_operation
 from pipelines.identity.plc import (
+    Chain,
     Refused,
     Valid,
+    follow,
     judge_log,
     key_at,
+    prune,
     verify_audit_log,
 )
 
@@ -317,6 +321,22 @@ class TestEntries:
     def test_a_log_is_a_list_with_something_in_it(self, log: object) -> None:
         error = refusal(lambda: judge_log(_DID, log))
         assert (type(error), error.reason, error.did) == (PlcError, Reason.IDENTITY_LOG, _DID)
+
+
+class TestPruning:
+    def test_what_can_be_followed_no_more_is_left_out(self) -> None:
+        chain: Chain = ()
+        lengths = []
+        previous: plc.Json | None = None
+        for hour in (0, 1, 72, 73, 73.5, 200):
+            signed = _FIRST if previous is None else plc.operation(previous)
+            created_us = _ZERO_US + int(hour * _HOUR_US)
+            chain, _ = follow(_DID, chain, parse_operation(signed), created_us)
+            chain = prune(chain)
+            lengths.append(len(chain))
+            previous = signed
+        # After 73:00 that of 1:00 cannot be made void any more; the last one always can.
+        assert lengths == [1, 2, 3, 3, 4, 2]
 
 
 def _accounts(path: Path) -> list[dict[str, Any]]:

@@ -158,6 +158,11 @@ def test_a_stage_that_has_stopped_while_others_run_is_a_problem() -> None:
     assert problem.startswith("no explode runs")
 
 
+def test_an_import_that_has_come_to_its_end_is_no_problem() -> None:
+    overview = look_at(beat("bridge", "x"), beat("identity", "import", state=State.STOPPED))
+    assert overview.problems == []
+
+
 def test_details_tell_what_a_process_is_at() -> None:
     overview = look_at(
         beat("bridge", "x", counters={"last_received_us": NOW_US - 1_500_000}),
