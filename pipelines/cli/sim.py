@@ -13,6 +13,7 @@ from pipelines.sim.mix import Mix, Settings, meanings
 from pipelines.sim.network import load_network
 from pipelines.sim.ports import CursorHabit, Network
 from pipelines.sim.service import SimServer
+from pipelines.sim.state import Faults
 
 # Only so that no wait is without an end; a signal ends it at once.
 _WAIT_S = 60.0
@@ -124,6 +125,13 @@ def _parse_mix(
     show_default=True,
     help="Whether a cursor's own frame is left out, as deployed relays do, or sent again.",
 )
+@click.option(
+    "--plc-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    show_default="no limit",
+    metavar="R",
+    help="Requests a second that the PLC directory and the did:web host answer; others get 429.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as a JSON object.")
 def command(
     *,
@@ -137,6 +145,7 @@ def command(
     truth_path: Path | None,
     port: int,
     cursor_habit: str,
+    plc_rate: float | None,
     as_json: bool,
 ) -> None:
     """Serves a small AT network on loopback: relay socket, PLC directory, repositories.
@@ -169,7 +178,13 @@ def command(
             if value is not None:
                 raise click.UsageError(f"{option} goes with --accounts.\n\n{_CHOICES}")
         network = load_network(folder)
-    server = SimServer(network, port=port, rate=rate, cursor_habit=CursorHabit(cursor_habit))
+    server = SimServer(
+        network,
+        port=port,
+        rate=rate,
+        cursor_habit=CursorHabit(cursor_habit),
+        faults=Faults(plc_per_s=plc_rate),
+    )
     with stop_event() as stopping, server:
         addresses = dataclasses.asdict(server.addresses)
         if as_json:

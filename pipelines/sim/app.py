@@ -21,7 +21,15 @@ from pipelines.relay import SUBSCRIBE_PATH
 from pipelines.sim import directory, export, repos
 from pipelines.sim.ports import Network
 from pipelines.sim.relay import RELAY, Relay
-from pipelines.sim.state import FAULTS, NETWORK, REQUESTS, Faults, Requests
+from pipelines.sim.state import (
+    FAULTS,
+    NETWORK,
+    PATIENCE,
+    REQUESTS,
+    Faults,
+    Patience,
+    Requests,
+)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -32,6 +40,7 @@ def build_app(network: Network, relay: Relay, faults: Faults) -> web.Application
     app[NETWORK] = network
     app[RELAY] = relay
     app[FAULTS] = faults
+    app[PATIENCE] = Patience()
     app[REQUESTS] = Requests()
     app[export.EXPORT] = export.ExportLog()
     sync = "/xrpc/com.atproto.sync."
@@ -82,6 +91,7 @@ async def _set_faults(request: web.Request) -> web.Response:
     except (json.JSONDecodeError, TypeError, ValueError) as error:
         return web.json_response({"message": str(error)}, status=HTTPStatus.BAD_REQUEST)
     faults.plc_down = changed.plc_down
+    faults.plc_per_s = changed.plc_per_s
     faults.drop_after_count = changed.drop_after_count
     return web.json_response(dataclasses.asdict(faults))
 

@@ -4,16 +4,28 @@
 `https://<host>/.well-known/did.json`; here it is below a base of our own, at
 `/web/<host>/.well-known/did.json`: `did:web:localhost%3A2590` is at `/web/localhost:2590/…`.
 
+All of it, and the export, may be down, or answer so many requests a second and no more.
+
 spec: E-09, E-10, L-01
 """
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
 from pipelines.sim.ports import Identity
-from pipelines.sim.state import FAULTS, NETWORK
+from pipelines.sim.state import FAULTS, NETWORK, PATIENCE
+
+
+def check_available(request: web.Request) -> None:
+    """Answers with 503 while the directory is down, and with 429 what is asked too often."""
+    faults = request.app[FAULTS]
+    if faults.plc_down:
+        raise web.HTTPServiceUnavailable
+    if not request.app[PATIENCE].admit(faults.plc_per_s, time.monotonic()):
+        raise web.HTTPTooManyRequests(headers={"Retry-After": "1"})
 
 
 async def plc_document(request: web.Request) -> web.Response:
@@ -45,8 +57,7 @@ def _document(request: web.Request, did: str, method: str) -> Mapping[str, Any]:
 
 
 def _identity(request: web.Request, did: str, method: str) -> Identity:
-    if request.app[FAULTS].plc_down:
-        raise web.HTTPServiceUnavailable
+    check_available(request)
     identity = request.app[NETWORK].find_identity(did)
     if identity is None or not did.startswith(method):
         raise _not_found(f"DID not registered: {did}")

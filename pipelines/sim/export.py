@@ -16,7 +16,8 @@ from aiohttp import web
 
 from pipelines.atproto.errors import IdentifierError
 from pipelines.atproto.syntax import parse_datetime
-from pipelines.sim.state import FAULTS, NETWORK
+from pipelines.sim.directory import check_available
+from pipelines.sim.state import NETWORK
 
 MAX_COUNT: Final = 1_000
 
@@ -61,8 +62,7 @@ EXPORT = web.AppKey("export", ExportLog)
 
 async def plc_export(request: web.Request) -> web.Response:
     """Answers with a page of the export."""
-    if request.app[FAULTS].plc_down:
-        raise web.HTTPServiceUnavailable
+    check_available(request)
     log = request.app[EXPORT]
     log.add(request.app[NETWORK].list_logs())
     after = request.query.get("after", "")

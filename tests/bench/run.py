@@ -16,7 +16,7 @@ import click
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench import broker, compact, hot_path, identities, mirror, repo, sim
+from bench import broker, cold_start, compact, hot_path, identities, mirror, repo, sim
 
 _PACKAGES = ("libipld", "cbrrr", "coincurve", "cryptography", "orjson", "atproto")
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -30,6 +30,7 @@ _SECTIONS: tuple[Callable[[int], None], ...] = (
     broker.run,
     compact.run,
     mirror.run,
+    cold_start.run,
 )
 
 

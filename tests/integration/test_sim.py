@@ -459,16 +459,38 @@ class TestControl:
                 f"{sim.addresses.did_web}/localhost:2590/.well-known/did.json",
             ]
             status, body = self.post(sim, '{"plc_down": true}')
-            assert (status, body) == (200, {"plc_down": True, "drop_after_count": None})
+            expected = {"plc_down": True, "plc_per_s": None, "drop_after_count": None}
+            assert (status, body) == (200, expected)
             assert [get(url)[0] for url in urls] == [503, 503, 503]
             self.post(sim, '{"drop_after_count": 7}')
             assert sim.faults == Faults(plc_down=True, drop_after_count=7)
             sim.faults.plc_down = False
             assert [get(url)[0] for url in urls] == [200, 200, 200]
 
+    def test_the_directory_answers_so_often_and_no_more(self, network: CapturedNetwork) -> None:
+        with SimServer(network) as sim:
+            urls = [f"{sim.addresses.plc}/{PLC_DID}", f"{sim.addresses.plc}/export"]
+            # One in a thousand seconds: the second request is one too many.
+            self.post(sim, '{"plc_per_s": 0.001}')
+            assert [get(url)[0] for url in urls] == [200, 429]
+            answer, retry_after = self.asked_too_often(sim)
+            assert (answer, retry_after) == (429, "1")
+            self.post(sim, '{"plc_per_s": null}')
+            assert [get(url)[0] for url in urls] == [200, 200]
+
+    def asked_too_often(self, sim: SimServer) -> tuple[int, str | None]:
+        async def conversation(session: aiohttp.ClientSession) -> tuple[int, str | None]:
+            async with session.get(f"{sim.addresses.plc}/{PLC_DID}") as response:
+                return response.status, response.headers.get("Retry-After")
+
+        return run(conversation)
+
     @pytest.mark.parametrize(
         "body",
-        ["", "[]", "1", '{"plc": true}', '{"plc_down": 1}', '{"drop_after_count": 0}'],
+        [
+            *("", "[]", "1", '{"plc": true}', '{"plc_down": 1}', '{"drop_after_count": 0}'),
+            *('{"plc_per_s": 0}', '{"plc_per_s": true}', '{"plc_per_s": "1"}'),
+        ],
     )
     def test_a_fault_that_does_not_exist_is_refused(self, sim: SimServer, body: str) -> None:
         status, answer = self.post(sim, body)
