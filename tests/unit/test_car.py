@@ -143,6 +143,7 @@ def test_a_bad_length_is_refused(section: bytes) -> None:
 )
 def test_an_error_says_where_in_the_file(bad: bytes) -> None:
     """However the file was cut."""
+    assert "at 0" in refusal(lambda: car.read_car(b"\xff" * 10)).detail
     data = _HEADER + b"".join(_SECTIONS)
     error = refusal(lambda: car.read_car(data + bad))
     assert f"at {len(data)}" in error.detail
@@ -227,6 +228,15 @@ def test_a_file_is_written_as_the_format_has_it() -> None:
     blocks = [(cid_of(block), block) for block in _BLOCKS]
     assert car.write_car(_ROOT, blocks) == _HEADER + b"".join(_SECTIONS)
     assert car.write_car(_ROOT, []) == _HEADER
+
+
+@pytest.mark.parametrize("length", [36, 126, 127, 128, 129, 16_383, 16_384, 16_385, 2_097_152])
+def test_lengths_around_another_byte_are_written_and_read(length: int) -> None:
+    """Spec: C-05."""
+    block = bytes(length - 36)
+    data = car.write_car(_ROOT, [(cid_of(block), block)])
+    assert data == _HEADER + car_section(cid_of(block), block)
+    assert car.read_car(data).blocks == {cid_of(block): block}
 
 
 def test_a_file_may_be_written_block_by_block() -> None:
