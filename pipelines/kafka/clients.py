@@ -11,6 +11,7 @@ import logging
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka.admin import AdminClient
 
 from pipelines import logs
 from pipelines.config import KafkaConfig
@@ -43,6 +44,14 @@ class _LessNoise(logging.Filter):
 # librdkafka's own lines go where ours go; it writes to stderr otherwise.
 _librdkafka_log = logging.getLogger("standpipe.librdkafka")
 _librdkafka_log.addFilter(_LessNoise())
+
+
+def create_admin(kafka: KafkaConfig) -> AdminClient:
+    """Creates a client for questions about the cluster; each call has its own time-out."""
+    # Otherwise librdkafka writes each failed attempt to connect to stderr.
+    return AdminClient(
+        {"log_level": 0, **kafka.options, "bootstrap.servers": kafka.bootstrap_servers}
+    )
 
 
 def create_producer(kafka: KafkaConfig, transactional_id: str) -> Producer:

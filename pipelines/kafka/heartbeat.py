@@ -111,7 +111,6 @@ class _Pulse:
                 encode_beat(beat),
                 beat.key,
                 partition=0,
-                timestamp=beat.updated_us // 1000,
                 on_delivery=_note_failure,
             )
 

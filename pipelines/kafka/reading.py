@@ -22,15 +22,12 @@ from confluent_kafka import (
     Message,
     TopicPartition,
 )
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit re-exports
-    AdminClient,
-    OffsetSpec,
-)
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # no explicit re-export
 
 from pipelines import logs
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError
-from pipelines.kafka.clients import create_reader
+from pipelines.kafka.clients import create_admin, create_reader
 from pipelines.kafka.messages import InputMessage, Position
 
 # Without any message or end for so long, the broker is away.
@@ -169,9 +166,7 @@ def _offsets(
     wanted = list(partitions)
     if not wanted:
         return {}
-    admin = AdminClient(
-        {"log_level": 0, **kafka.options, "bootstrap.servers": kafka.bootstrap_servers}
-    )
+    admin = create_admin(kafka)  # kept until the answers are there: they end with it
     futures = admin.list_offsets(
         {TopicPartition(*where): spec for where in wanted},
         isolation_level=(
