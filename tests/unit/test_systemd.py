@@ -1,0 +1,95 @@
+"""The systemd units: what they start exists, and they restart what a restart can help."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from support.commands import parse_command
+
+from pipelines.cli import _COMMANDS
+from pipelines.config import load_config_file
+from pipelines.status.stages import STAGES
+
+_FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
+_STAGES = [stage.name for stage in STAGES]
+_PROGRAM = "/opt/standpipe/bin/standpipe "
+
+
+def _parse(path: Path) -> dict[str, Mapping[str, Sequence[str]]]:
+    """Reads a unit: sections, and every value of each key, since keys may be repeated."""
+    unit: dict[str, dict[str, list[str]]] = {}
+    section: dict[str, list[str]] | None = None
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if not line or line.startswith("#"):
+            continue
+        if match := re.fullmatch(r"\[(\w+)\]", line):
+            section = unit.setdefault(match[1], defaultdict(list))
+            continue
+        name, equals, value = line.partition("=")
+        assert equals, f"{path.name}:{number} is neither a section nor a setting"
+        assert re.fullmatch(r"[A-Z]\w+", name), f"{path.name}:{number}"
+        assert section is not None, f"{path.name}:{number} stands before any section"
+        section[name].append(value)
+    return {name: dict(settings) for name, settings in unit.items()}
+
+
+def _service(stage: str) -> dict[str, Mapping[str, Sequence[str]]]:
+    return _parse(_FOLDER / f"standpipe-{stage}@.service")
+
+
+def test_each_stage_has_a_unit_and_each_unit_a_stage() -> None:
+    assert {path.name for path in _FOLDER.glob("*.service")} == {
+        f"standpipe-{stage}@.service" for stage in _STAGES
+    }
+
+
+@pytest.mark.parametrize("stage", _STAGES)
+def test_what_a_unit_starts_exists_with_its_options(stage: str) -> None:
+    [line] = _service(stage)["Service"]["ExecStart"]
+    assert line.startswith(_PROGRAM)
+    # %i is the instance, %l the machine's name.
+    arguments = line.removeprefix(_PROGRAM).replace("%i", "relay.example").replace("%l", "one")
+    assert "%" not in arguments
+    assert parse_command(arguments) == stage
+    assert "%i" in line  # or all instances would be the same process
+
+
+@pytest.mark.parametrize("stage", _STAGES)
+def test_a_unit_starts_again_what_may_come_up_again(stage: str) -> None:
+    unit = _service(stage)
+    service = unit["Service"]
+    assert service["Restart"] == ["always"]
+    assert service["RestartPreventExitStatus"] == [
+        "2"
+    ]  # wrong settings, as `standpipe --help` says
+    assert unit["Unit"]["StartLimitIntervalSec"] == ["0"]
+    assert "KillSignal" not in service  # SIGTERM, which stages obey
+    assert int(service["TimeoutStopSec"][0]) > 30  # a stage waits so long for its store's lock
+
+
+@pytest.mark.parametrize("stage", _STAGES)
+def test_units_belong_together_and_find_the_same_settings(stage: str) -> None:
+    unit = _service(stage)
+    assert unit["Unit"]["PartOf"] == unit["Install"]["WantedBy"] == ["standpipe.target"]
+    environment = dict(line.split("=", 1) for line in unit["Service"]["Environment"])
+    assert environment == {
+        "STANDPIPE_CONFIG": "/etc/standpipe/standpipe.toml",
+        "STANDPIPE_HOME": "/var/lib/standpipe",
+    }
+    assert f"/var/lib/{unit['Service']['StateDirectory'][0]}" == environment["STANDPIPE_HOME"]
+    assert _parse(_FOLDER / "standpipe.target")["Install"]["WantedBy"] == ["multi-user.target"]
+
+
+def test_the_settings_file_has_options_that_commands_have() -> None:
+    settings = load_config_file(_FOLDER / "standpipe.toml")
+    tables = {name: table for name, table in settings.items() if isinstance(table, dict)}
+    shared = {name: value for name, value in settings.items() if name not in tables}
+    librdkafka = tables.pop("librdkafka")
+    assert all(isinstance(value, str) for value in librdkafka.values())
+    assert tables.keys() <= _COMMANDS.keys()
+    for command, table in tables.items():
+        options = [f"--{name}={value}" for name, value in (shared | table).items()]
+        needed = ["--relay=relay.example"] if command == "bridge" else []
+        assert parse_command(" ".join([command, *needed, *options])) == command
