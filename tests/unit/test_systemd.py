@@ -13,7 +13,8 @@ from pipelines.config import load_config_file
 from pipelines.status.stages import STAGES
 
 _FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
-_STAGES = [stage.name for stage in STAGES]
+# What ends by itself is started by a person.
+_STAGES = [stage.name for stage in STAGES if not stage.may_end]
 _PROGRAM = "/opt/standpipe/bin/standpipe "
 
 
