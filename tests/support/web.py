@@ -1,8 +1,9 @@
 """HTTP servers on loopback for tests of what asks them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from aiohttp import web
 
@@ -68,6 +69,29 @@ def with_server(
             await story(server)
 
     asyncio.run(play())
+
+
+@contextmanager
+def running_server(handler: Handler) -> Iterator[Server]:
+    """A server in a thread of its own, for what is not written for an event loop."""
+    server = Server(handler)
+    loop = asyncio.new_event_loop()
+    is_up, may_end = threading.Event(), asyncio.Event()
+
+    async def serve() -> None:
+        async with server.serve():
+            is_up.set()
+            await may_end.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), name="server")
+    thread.start()
+    try:
+        assert is_up.wait(DEADLINE_S)
+        yield server
+    finally:
+        loop.call_soon_threadsafe(may_end.set)
+        thread.join(DEADLINE_S)
+        loop.close()
 
 
 def answer(status: int, body: bytes | str = b"", **headers: str) -> Handler:
