@@ -22,6 +22,8 @@ import libipld
 
 from pipelines.atproto.errors import DagCborError, Reason
 
+_STRINGS = (2, 3)  # the major types whose content follows the head
+
 
 def decode(raw: bytes) -> Any:
     """Decodes one structural object (CAR header, MST node).
@@ -132,6 +134,34 @@ def encode_json_value(value: Any) -> bytes:
         raise DagCborError(Reason.CBOR_DATA_MODEL, "half a surrogate pair") from None
     except (ValueError, TypeError) as error:
         raise DagCborError(Reason.JSON_AMBIGUOUS, str(error)) from None
+
+
+def count_items(raw: bytes, limit: int) -> int:
+    """Counts the items in concatenated CBOR without making any of them.
+
+    A value takes up to a hundred times the memory of its bytes: who bounds only the bytes that a
+    codec reads hardly bounds what it makes of them. spec: M-01
+
+    Args:
+        raw: any bytes.
+        limit: where the counting may end.
+
+    Returns:
+        The number of values, names and tags, or a number beyond `limit`. Of bytes that are no
+        CBOR, at least the number of those before the first fault, which is where codecs stop.
+    """
+    count = position = 0
+    while position < len(raw) and count <= limit:
+        count += 1
+        head = raw[position]
+        position += 1
+        argument = head & 31
+        if argument >= 24:
+            start, position = position, position + (1 << argument - 24)
+            argument = int.from_bytes(raw[start:position])
+        if head >> 5 in _STRINGS:
+            position += argument
+    return count
 
 
 def walk(value: Any) -> Iterator[tuple[Any, int]]:

@@ -32,6 +32,9 @@ from pipelines.atproto.syntax import (
 
 # "Hard maximum 5 MBytes, as WebSocket frames": atproto.com/specs/sync. spec: F-16
 MAX_FRAME_BYTES = 5_000_000
+# A commit of 200 ops has about 2,500 values, names and tags. Without a limit a frame of empty maps
+# would take 80 times its size of memory, 400 MB. A bound of ours. spec: M-01
+MAX_FRAME_ITEMS_COUNT = 65_536
 # Lexicon com.atproto.sync.subscribeRepos#commit. spec: F-40
 MAX_COMMIT_BLOCKS_BYTES = 2_000_000
 MAX_OPS_COUNT = 200
@@ -255,8 +258,8 @@ def parse_envelope(frame: bytes) -> Envelope:
         FrameError: too large, not two canonical items, a bad header, or a commit, sync, identity
             or account without a valid `seq` and DID.
     """
-    if len(frame) > MAX_FRAME_BYTES:
-        raise FrameError(Reason.FRAME_TOO_LARGE, f"{len(frame)} bytes")
+    if len(frame) > MAX_FRAME_ITEMS_COUNT:  # most are smaller: no more items than bytes
+        _check_size(frame)
     try:
         items = cbor.decode_sequence(frame)
     except DagCborError as error:
@@ -326,6 +329,13 @@ def parse_message(envelope: Envelope) -> Message:
         raise FrameError(
             Reason.FRAME_FIELD, error.detail, did=envelope.did, rev=rev, path=error.path
         ) from None
+
+
+def _check_size(frame: bytes) -> None:
+    if len(frame) > MAX_FRAME_BYTES:
+        raise FrameError(Reason.FRAME_TOO_LARGE, f"{len(frame)} bytes")
+    if cbor.count_items(frame, MAX_FRAME_ITEMS_COUNT) > MAX_FRAME_ITEMS_COUNT:
+        raise FrameError(Reason.FRAME_TOO_LARGE, f"more than {MAX_FRAME_ITEMS_COUNT} items")
 
 
 def _check_depth(items: list[Any]) -> None:

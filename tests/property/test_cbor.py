@@ -1,6 +1,7 @@
 """Codecs on any input: an item is its one canonical encoding, or it is refused."""
 
 import json
+from typing import Any
 
 import cbor2
 import cbrrr
@@ -81,6 +82,23 @@ def test_any_bytes_decode_loosely_or_are_refused(raw: bytes) -> None:
     assert value is Reason.CBOR_INVALID or not isinstance(value, Reason)
     strict = outcome(lambda: cbor.decode(raw), DagCborError)
     assert isinstance(strict, Reason) or strict == value
+
+
+@given(values=st.lists(strategies.dag_values, max_size=3), limit=st.integers(0, 50))
+def test_items_are_counted_as_a_decoder_meets_them(values: list[Any], limit: int) -> None:
+    """Spec: M-01."""
+    raw = b"".join(map(dag_cbor, values))
+    count = sum(map(_items_count, values))
+    assert cbor.count_items(raw, count) == count
+    assert cbor.count_items(raw, limit) == min(count, limit + 1)
+
+
+def _items_count(value: Any) -> int:
+    if isinstance(value, cbor2.CBORTag):
+        return 2
+    if isinstance(value, dict):
+        return 1 + len(value) + sum(map(_items_count, value.values()))
+    return 1 + (sum(map(_items_count, value)) if isinstance(value, list) else 0)
 
 
 @given(record=strategies.records)

@@ -145,6 +145,7 @@ PARSERS: dict[str, Parser] = {
     "car.CarReader.feed": Parser(_feed, _STEP.car),
     "car.read_car": Parser(car.read_car, _STEP.car),
     "car.stream_car": Parser(lambda raw: list(car.stream_car(_pieces(raw)).blocks), _STEP.car),
+    "cbor.count_items": Parser(lambda raw: cbor.count_items(raw, 1_000), _RECORD),
     "cbor.decode": Parser(cbor.decode, _RECORD),
     "cbor.decode_as_json_value": Parser(cbor.decode_as_json_value, _RECORD),
     "cbor.decode_loose": Parser(cbor.decode_loose, _RECORD),

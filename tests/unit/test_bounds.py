@@ -30,6 +30,7 @@ from support.repo import (
 from support.work import count_steps, peak_bytes
 
 from pipelines.atproto import atjson, car, cbor, frames
+from pipelines.atproto.errors import Reason
 from pipelines.atproto.frames import Action
 from pipelines.explode.outputs import (
     EVENT_JSON_BUDGET_BYTES,
@@ -47,7 +48,7 @@ _MANY = 400
 # The dearest are empty maps in JSON that is not in our own form.
 _MAX_STEPS_PER_BYTE = 20
 # The dearest are empty byte strings in a record, since JSON has a map for each: one of 1 MiB can
-# take 360 MB for a moment. After that empty maps in a frame: 400 MB for one of 5 MB.
+# take 360 MB for a moment.
 _MAX_MEMORY_PER_BYTE = 400
 
 
@@ -183,6 +184,13 @@ def test_memory_grows_with_the_input_and_not_faster(shape: _Shape) -> None:
     small, large = (peak_bytes(partial(outcome, partial(shape.call, raw))) for raw in inputs)
     assert large - small <= _MAX_MEMORY_PER_BYTE * (len(inputs[1]) - len(inputs[0]))
     assert large <= _MAX_MEMORY_PER_BYTE * len(inputs[1])
+
+
+def test_a_frame_of_nothing_but_items_is_refused_before_they_are_made() -> None:
+    """Spec: M-01."""
+    raw = wire.frame("#x", {"a": [{}] * 4_900_000})
+    assert outcome(lambda: frames.parse_frame(raw)) is Reason.FRAME_TOO_LARGE
+    assert peak_bytes(partial(outcome, partial(frames.parse_frame, raw))) < 100_000
 
 
 def test_a_record_that_200_ops_name_is_kept_once() -> None:

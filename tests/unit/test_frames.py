@@ -196,6 +196,14 @@ def test_the_largest_frame_is_read_and_a_larger_one_refused() -> None:
     assert _refusal(largest + b"\x00").reason is Reason.FRAME_TOO_LARGE
 
 
+def test_a_frame_has_so_many_items_at_most() -> None:
+    """Spec: M-01: ten stand around the list."""
+    count = frames.MAX_FRAME_ITEMS_COUNT - 10
+    assert frames.parse_frame(frame("#info", {"name": "", "x": [0] * count})).kind == "info"
+    refusal = _refusal(frame("#info", {"name": "", "x": [0] * (count + 1)}))
+    assert refusal.reason is Reason.FRAME_TOO_LARGE
+
+
 @pytest.mark.parametrize(
     "seq",
     [..., None, 0, -1, 2**53, 2**63, True, "1", [1]],
