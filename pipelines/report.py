@@ -14,7 +14,7 @@ from typing import NamedTuple, assert_never
 from pipelines.atproto.commit import SignedCommit, VerifiedCommit, VerifiedSync
 from pipelines.atproto.frames import CommitMessage, Kind
 from pipelines.atproto.syntax import Did, Tid
-from pipelines.verdict import KeyLookup, Proven, Refused, Skipped, Unsigned, judge_frame
+from pipelines.verdict import KeyLookup, Proven, Refused, Skipped, Unsigned, Verdict, judge_frame
 
 
 class Outcome(StrEnum):
@@ -90,20 +90,37 @@ def report_frames(frames: Iterable[bytes], keys: KeyLookup) -> Iterator[FrameRep
     """
     heads: dict[Did, _Head] = {}
     for n, frame in enumerate(frames):
-        verdict = judge_frame(frame, keys, received_us=None)
-        match verdict:
-            case Proven(verified):
-                yield _proven(n, verified, heads)
-            case Unsigned(message):
-                yield FrameReport(n, message.kind, message.seq, message.did, reason="unsigned")
-            case Refused():
-                yield _refused(n, verdict, heads)
-            case Skipped(envelope):
-                is_known = envelope.kind is not Kind.UNKNOWN
-                reason = "unsigned" if is_known else "unknown_type"
-                yield FrameReport(n, envelope.kind, envelope.seq, envelope.did, reason=reason)
-            case _:
-                assert_never(verdict)
+        yield _report(n, judge_frame(frame, keys, received_us=None), heads)
+
+
+def report_frame(frame: bytes, keys: KeyLookup, received_us: int | None) -> FrameReport:
+    """Judges one frame by itself.
+
+    Args:
+        frame: a websocket message.
+        keys: where to look up signing keys.
+        received_us: as in `pipelines.verdict.judge_frame`.
+
+    Raises:
+        IdentityUnavailableError: the signing key cannot be looked up now.
+    """
+    return _report(0, judge_frame(frame, keys, received_us), {})
+
+
+def _report(n: int, verdict: Verdict, heads: dict[Did, _Head]) -> FrameReport:
+    match verdict:
+        case Proven(verified):
+            return _proven(n, verified, heads)
+        case Unsigned(message):
+            return FrameReport(n, message.kind, message.seq, message.did, reason="unsigned")
+        case Refused():
+            return _refused(n, verdict, heads)
+        case Skipped(envelope):
+            is_known = envelope.kind is not Kind.UNKNOWN
+            reason = "unsigned" if is_known else "unknown_type"
+            return FrameReport(n, envelope.kind, envelope.seq, envelope.did, reason=reason)
+        case _:
+            assert_never(verdict)
 
 
 def _proven(

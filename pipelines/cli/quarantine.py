@@ -12,11 +12,11 @@ import orjson
 
 from pipelines import logs
 from pipelines.atproto.errors import Reason
-from pipelines.atproto.meanings import MEANINGS
 from pipelines.atproto.syntax import Did
 from pipelines.cli.options import DID, TIME, kafka_options
 from pipelines.cli.printing import printable
 from pipelines.cli.progress import progress
+from pipelines.cli.quarantine_show import meaning_of, show
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import check_partitions
 from pipelines.kafka.messages import InputMessage, Position
@@ -51,9 +51,12 @@ class _ReasonType(click.ParamType):
 def command() -> None:
     """Look at what was proven bad: the topic quarantine.
 
-    Each message is as it came, with the reason in its headers. To judge messages anew and have
-    their repositories repaired is not possible yet.
+    Each message is as it came, with the reason in its headers. To put messages in again, and have
+    their repositories repaired, is not possible yet.
     """
+
+
+command.add_command(show)
 
 
 @command.command(name="list")
@@ -205,14 +208,10 @@ def _json_line(found: Quarantined) -> bytes:
 
 
 def _summary_line(reason: str, count: int, *, jsonl: bool) -> bytes:
-    meaning = _meaning(reason)
+    meaning = meaning_of(reason)
     if jsonl:
         return (json.dumps({"reason": reason, "count": count, "meaning": meaning}) + "\n").encode()
     return f"{count}\t{reason}\t{meaning}\n".encode()
-
-
-def _meaning(reason: str) -> str:
-    return MEANINGS[Reason(reason)] if reason in set(Reason) else "another version knows"
 
 
 def _time_text(time_ms: int) -> str:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from conftest import free_port
 from support.kafka import read_committed
 from support.pipeline import run_command
 from support.recordings import load_recording
 
 from pipelines.atproto.errors import Reason
 from pipelines.atproto.frames import parse_envelope
+from pipelines.atproto.meanings import MEANINGS
 from pipelines.config import KafkaConfig
 from pipelines.explode.outputs import Source, outputs_of
 from pipelines.explode.service import output_topics
@@ -22,7 +24,7 @@ from pipelines.kafka.messages import InputMessage, OutputMessage
 from pipelines.kafka.partition import partition_for
 from pipelines.kafka.quarantine import quarantine_headers
 from pipelines.kafka.topics import registry
-from pipelines.verdict import Refused, judge_frame
+from pipelines.verdict import Proven, Refused, judge_frame
 
 pytestmark = pytest.mark.broker
 
@@ -212,3 +214,112 @@ def test_wrong_usage_says_what_is_right(filled: Filled) -> None:
         result = run_command(filled.config, "quarantine", "list", *arguments)
         assert result.returncode == 2
         assert said in result.stderr
+
+
+def _place(config: KafkaConfig, message: OutputMessage) -> str:
+    """Returns where a message that was written lies, as `list` names it."""
+    [found] = (
+        stored
+        for stored in read_committed(config, message.topic)
+        if (stored.partition, stored.value) == (message.partition, message.value)
+    )
+    return f"{found.partition}:{found.offset}"
+
+
+def _identities(folder: Path) -> list[str]:
+    return ["--identities", str(folder / "identities.jsonl")]
+
+
+def test_a_message_is_shown_and_refused_again_for_the_same_reason(
+    filled: Filled, capture_folder: Path
+) -> None:
+    config, messages = filled
+    place = _place(config, messages[0])
+    options = ["quarantine", "show", place, *_identities(capture_folder)]
+    result = run_command(config, *options, "--json")
+    assert result.returncode == 0, result.stderr
+    shown = json.loads(result.stdout)
+    headers = {name: value.decode() for name, value in messages[0].headers}
+    refused, again = shown["sections"]["refused"], shown["sections"]["verified again"]
+    assert refused["reason"] == headers["q.reason"]
+    assert refused["meaning"] == MEANINGS[Reason(headers["q.reason"])]
+    assert refused["source"] == ":".join(
+        headers[name] for name in ("q.topic", "q.partition", "q.offset")
+    )
+    assert (again["verdict"], again["reason"]) == ("refused", headers["q.reason"])
+    assert again["same_as_then"] == "yes"
+    failed = [check for check in shown["checks"] if check["result"] == "failed"]
+    assert [check["reason"] for check in failed] == [headers["q.reason"]]
+    # The right key was looked up: these commits are authentic.
+    assert "ok" in {check["result"] for check in shown["checks"] if "sign" in check["name"]}
+    text = run_command(config, *options).stdout
+    assert refused["source"] in text
+    assert f"FAILED       {failed[0]['name']}" in text
+
+
+def test_the_original_bytes_come_out(filled: Filled) -> None:
+    unreadable = filled.messages[-1]
+    place = _place(filled.config, unreadable)
+    raw = run_command(filled.config, "quarantine", "show", place, "--raw")
+    assert raw.returncode == 0
+    assert raw.stdout.encode() == unreadable.value
+
+
+def test_what_an_upstream_sent_does_not_reach_the_terminal(
+    filled: Filled, capture_folder: Path
+) -> None:
+    place = _place(filled.config, filled.messages[-1])
+    result = run_command(filled.config, "quarantine", "show", place, *_identities(capture_folder))
+    assert result.returncode == 0
+    assert r"it begins with \x1b[2J\n" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert "the upstream's socket" in result.stdout
+
+
+def test_what_is_right_today_is_said_to_be_right(filled: Filled, capture_folder: Path) -> None:
+    """As if an earlier version, or a directory that lied, had refused it."""
+    config = filled.config
+    recording = load_recording(capture_folder)
+    received_us = FIRST_MS * 1000
+    frame = next(
+        frame
+        for frame in recording.frames
+        if isinstance(judge_frame(frame, recording.keys, received_us), Proven)
+    )
+    did = parse_envelope(frame).did or ""
+    headers = [
+        ("received_us", b"%d" % received_us),
+        *quarantine_headers(Reason.SIGNATURE_INVALID, "explode", "no key fits"),
+    ]
+    number = partition_for(did, PARTITIONS)
+    message = OutputMessage(
+        config.topic("quarantine"), number, did.encode(), frame, headers, FIRST_MS
+    )
+    _write(config, [message], is_committed=True)
+    options = ["--json", *_identities(capture_folder)]
+    result = run_command(config, "quarantine", "show", _place(config, message), *options)
+    shown = json.loads(result.stdout)
+    assert shown["sections"]["verified again"]["verdict"] == "verified"
+    assert shown["sections"]["verified again"]["same_as_then"] == "no"
+    assert shown["is_good"]
+
+
+def test_a_key_that_nobody_can_tell_now_is_no_verdict(filled: Filled) -> None:
+    place = _place(filled.config, filled.messages[0])
+    options = ["--plc-url", f"http://127.0.0.1:{free_port()}", "--json"]
+    result = run_command(filled.config, "quarantine", "show", place, *options)
+    assert result.returncode == 1
+    shown = json.loads(result.stdout)
+    assert shown["sections"]["verified again"]["verdict"] == "not known now"
+
+
+@pytest.mark.parametrize(
+    ("place", "exit_code", "said"),
+    [("0:999999", 1, "no message can be read"), ("17", 2, "is not like 3:17")],
+)
+def test_a_place_without_a_message_is_named(
+    filled: Filled, place: str, exit_code: int, said: str
+) -> None:
+    result = run_command(filled.config, "quarantine", "show", place)
+    assert result.returncode == exit_code
+    assert said in result.stderr

@@ -6,8 +6,11 @@ from support.oracle import dag_cbor
 from support.repo import DID, OTHER_SIGNER, Repo, ScriptedKeys, Step, record
 from support.wire import START_TIME, frame, rev
 
+from pipelines.atproto.commit import MAX_CLOCK_SKEW_US
+from pipelines.atproto.errors import Reason
 from pipelines.atproto.frames import Kind
-from pipelines.report import Chain, FrameReport, Outcome, report_frames
+from pipelines.atproto.syntax import parse_tid, tid_time_us
+from pipelines.report import Chain, FrameReport, Outcome, report_frame, report_frames
 
 
 def _report(frames: Iterable[bytes]) -> list[FrameReport]:
@@ -129,3 +132,13 @@ def test_what_is_not_signed_is_skipped_with_the_reason() -> None:
     assert {line.verdict for line in lines} == {Outcome.SKIPPED}
     assert {line.chain for line in lines} == {None}
     assert [line.seq for line in lines] == [1, 1, None, None, 1]
+
+
+def test_a_frame_by_itself_is_judged_at_the_time_of_its_arrival() -> None:
+    [step] = _steps(1)
+    frame_ = step.frame(seq=1)
+    arrival_us = tid_time_us(parse_tid(step.rev))
+    line = report_frame(frame_, ScriptedKeys(), arrival_us)
+    assert (line.verdict, line.reason, line.rev) == (Outcome.VERIFIED, None, step.rev)
+    early = report_frame(frame_, ScriptedKeys(), arrival_us - MAX_CLOCK_SKEW_US - 1)
+    assert (early.verdict, early.reason) == (Outcome.REFUSED, Reason.COMMIT_REV_FUTURE)
