@@ -15,7 +15,7 @@ identity cannot be reached now raises `IdentityUnavailableError`, to be tried ag
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from pipelines.atproto.commit import (
     AuthenticCommit,
@@ -71,8 +71,7 @@ class KeyLookup(Protocol):
         """Returns the key that was current at a time; None if there is no history."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proven:
+class Proven(NamedTuple):
     """A commit or sync with every claim confirmed."""
 
     verified: VerifiedCommit | VerifiedSync
@@ -185,21 +184,21 @@ def check_arrival(opened: OpenedCommit, envelope: Envelope, received_us: int | N
 def _authenticate(
     opened: OpenedCommit, keys: KeyLookup, received_us: int | None
 ) -> AuthenticCommit:
-    did, time_us = opened.commit.did, tid_time_us(opened.commit.rev)
+    did = opened.commit.did
     # Lazy: most commits are signed by the current key, and each further one costs a request.
     look_ups: tuple[Callable[[], VerifyingKey | None], ...] = (
         lambda: keys.current_key(did),
         lambda: keys.refreshed_key(did, received_us),
-        lambda: keys.key_at(did, time_us),
+        lambda: keys.key_at(did, tid_time_us(opened.commit.rev)),
     )
     refusal: ProtocolError | None = None
-    tried: set[VerifyingKey] = set()
+    tried: list[VerifyingKey] = []  # three at most
     for look_up in look_ups:
         try:
             key = look_up()
             if key is None or key in tried:
                 continue
-            tried.add(key)
+            tried.append(key)
             return authenticate(opened, key)
         except SignatureError as error:
             if error.reason is not Reason.SIGNATURE_INVALID:

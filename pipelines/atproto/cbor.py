@@ -1,11 +1,14 @@
 """Strict DAG-CBOR: the one module that knows the codecs and owns how strict we are.
 
-Structural objects (frames, CAR headers, commits, MST nodes) go through libipld, which is the
-fastest, plus one comparison that closes its leniencies: what it decodes must encode to the same
-bytes. That refuses what libipld lets pass (integers and lengths in a longer form than needed,
-32-bit floats). libipld returns links and byte strings alike as `bytes`, and encodes whatever
-begins like a CID as a link; so after the comparison a value that begins with a blessed CID prefix
-is known to have been a link, which is what the callers check.
+Structural objects of open form (frames, CAR headers) go through libipld, which is the fastest,
+plus one comparison that closes its leniencies: what it decodes must encode to the same bytes. That
+refuses what libipld lets pass (integers and lengths in a longer form than needed, 32-bit floats).
+libipld returns links and byte strings alike as `bytes`, and encodes whatever begins like a CID as
+a link; so after the comparison a value that begins with a blessed CID prefix is known to have been
+a link, which is what the callers check.
+
+The two objects of one fixed form, commits and tree nodes, are matched with a pattern over their
+bytes before they are decoded; this module has the pieces of such patterns.
 
 Records are free-form and may hold byte strings that look like CIDs; they go through cbrrr, which
 is strict by itself and keeps the two apart (`pipelines.atproto.atjson`).
@@ -15,18 +18,36 @@ dasl.ing/drisl. spec: A-01…A-14.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import cbrrr
 import libipld
 
 from pipelines.atproto.errors import DagCborError, Reason
 
-_STRINGS = (2, 3)  # the major types whose content follows the head
+_STRINGS: Final = (2, 3)  # the major types whose content follows the head
+
+# Patterns of canonical pieces, for the two objects whose form is stated as a pattern: commits and
+# tree nodes. A pattern with them needs `re.DOTALL`.
+# Tag 42 over a byte string of 37: a zero, and the CID of an object. spec: A-41, A-43
+LINK_HEAD_PATTERN: Final = rb"\xd8\x2a\x58\x25\x00"
+CID_PATTERN: Final = rb"\x01\x71\x12\x20.{32}"
+LINK_PATTERN: Final = LINK_HEAD_PATTERN + CID_PATTERN
+
+
+def head_pattern(major_type: int) -> bytes:
+    """Returns a pattern of the shortest heads of numbers up to 65,535."""
+    first = major_type << 5
+    return rb"(?:[\x%02x-\x%02x]|\x%02x[\x18-\xff]|\x%02x[\x01-\xff].)" % (
+        first,
+        first | 23,
+        first | 24,
+        first | 25,
+    )
 
 
 def decode(raw: bytes) -> Any:
-    """Decodes one structural object (CAR header, MST node).
+    """Decodes one structural object, such as the header of a CAR.
 
     Args:
         raw: exactly one canonical DAG-CBOR item.
@@ -49,9 +70,7 @@ def decode(raw: bytes) -> Any:
 
 
 def decode_loose(raw: bytes) -> Any:
-    """Decodes one item without the proof that it is canonical.
-
-    For a caller that compares the item's bytes with an encoding of its own (commits).
+    """Decodes one item without the proof that it is canonical: to say what is wrong with it.
 
     Raises:
         DagCborError: not one item of DAG-CBOR.
@@ -60,6 +79,13 @@ def decode_loose(raw: bytes) -> Any:
         return libipld.decode_dag_cbor(raw)
     except (ValueError, RecursionError) as error:
         raise DagCborError(Reason.CBOR_INVALID, str(error)) from None
+
+
+# For bytes that a pattern of a canonical form matched, and for values that were decoded from such.
+# Without the wrapping of errors, as they run ten times a commit: the former raises ValueError for
+# what a pattern cannot see (how many items a list says it has), the latter cannot fail.
+decode_matched: Final = libipld.decode_dag_cbor
+encode_matched: Final = libipld.encode_dag_cbor
 
 
 def decode_sequence(raw: bytes) -> list[Any]:
@@ -91,6 +117,21 @@ def encode(value: Any) -> bytes:
         return libipld.encode_dag_cbor(value)
     except (ValueError, TypeError, RecursionError, OverflowError) as error:
         raise DagCborError(Reason.CBOR_INVALID, str(error)) from None
+
+
+def head(major_type: int, number: int) -> bytes:
+    """Returns the shortest head: of an integer, or of a string or container with a length.
+
+    Args:
+        major_type: 0 to 7.
+        number: 0 to 65,535; nothing for which a head is made by hand is longer.
+    """
+    initial = major_type << 5
+    if number < 24:
+        return bytes((initial | number,))
+    if number < 256:
+        return bytes((initial | 24, number))
+    return bytes((initial | 25, *number.to_bytes(2)))
 
 
 def decode_as_json_value(raw: bytes) -> Any:

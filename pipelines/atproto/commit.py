@@ -20,16 +20,22 @@ Not checked here: the chain to the previous commit (needs state), whether the ke
 (the caller's choice), the data model inside records (`pipelines.atproto.atjson`).
 """
 
-from dataclasses import dataclass
+import re
 from typing import NamedTuple
 
 from pipelines.atproto import cbor, mst
 from pipelines.atproto.car import read_car
-from pipelines.atproto.cid import is_dag_cbor_cid
-from pipelines.atproto.errors import CommitError, DagCborError, MstError, ProtocolError, Reason
+from pipelines.atproto.errors import CommitError, DagCborError, MstError, Reason
 from pipelines.atproto.frames import Action, CommitMessage, Op, SyncMessage
 from pipelines.atproto.keys import VerifyingKey
-from pipelines.atproto.syntax import Did, Tid, parse_did, parse_tid, tid_time_us
+from pipelines.atproto.syntax import (
+    DID_PATTERN,
+    MAX_DID_LENGTH,
+    TID_PATTERN,
+    Did,
+    Tid,
+    tid_time_us,
+)
 
 COMMIT_VERSION = 3
 SIGNATURE_BYTES = 64
@@ -39,11 +45,27 @@ MAX_RECORD_BYTES = 1_048_576
 # "A few minutes" in the specification, five in indigo. spec: G-05
 MAX_CLOCK_SKEW_US = 5 * 60 * 1_000_000
 
+_SIGNED_HEAD, _UNSIGNED_HEAD = b"\xa6", b"\xa5"  # map of six, map of five
 _SIGNATURE_HEAD = b"\x63sig\x58\x40"  # text key of 3, byte string of 64
+# The one canonical form. A codec alone could not tell a signature that begins like a CID from a
+# link. spec: B-02, B-03
+_match_commit = re.compile(
+    rb"\xa6\x63did(%b)(%b)\x63rev\x6d(%b)\x63sig\x58\x40(.{64})"
+    rb"\x64data%b(%b)\x64prev(?:\xf6|%b(%b))\x67version\x03"
+    % (
+        cbor.head_pattern(3),
+        DID_PATTERN.encode(),
+        TID_PATTERN.encode(),
+        cbor.LINK_HEAD_PATTERN,
+        cbor.CID_PATTERN,
+        cbor.LINK_HEAD_PATTERN,
+        cbor.CID_PATTERN,
+    ),
+    re.DOTALL,
+).fullmatch
 
 
-@dataclass(frozen=True, slots=True)
-class SignedCommit:
+class SignedCommit(NamedTuple):
     """A commit object; canonical and complete, its signature not verified.
 
     Attributes:
@@ -65,8 +87,7 @@ class SignedCommit:
     block: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedCommit:
+class OpenedCommit(NamedTuple):
     """A commit object, and the blocks that came with it, each hashed.
 
     Attributes:
@@ -98,8 +119,7 @@ class VerifiedOp(NamedTuple):
     record: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedCommit:
+class VerifiedCommit(NamedTuple):
     """A proven commit.
 
     Attributes:
@@ -113,8 +133,7 @@ class VerifiedCommit:
     ops: tuple[VerifiedOp, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedSync:
+class VerifiedSync(NamedTuple):
     """A proven `#sync`.
 
     Attributes:
@@ -151,11 +170,11 @@ class CommitLayout(NamedTuple):
 
     def unsigned(self) -> bytes:
         """Returns the bytes to sign, a map of five fields (spec: B-07)."""
-        return b"\xa5" + self.head + self.tail
+        return _UNSIGNED_HEAD + self.head + self.tail
 
     def signed(self, signature: bytes) -> bytes:
         """Returns the block of the commit object: a map of six fields."""
-        return b"\xa6" + self.head + _SIGNATURE_HEAD + signature + self.tail
+        return _SIGNED_HEAD + self.head + _SIGNATURE_HEAD + signature + self.tail
 
 
 def parse_commit(block: bytes) -> SignedCommit:
@@ -167,34 +186,38 @@ def parse_commit(block: bytes) -> SignedCommit:
     Raises:
         CommitError: another shape, version or encoding. spec: B-01…B-08
     """
+    match = _match_commit(block)
+    if match is None:
+        raise _refusal(block)
+    did_head, did_bytes, rev, signature, data_cid, prev = match.groups()
+    # What a DID may consist of could also be the start of the next field: its length decides.
+    if len(did_bytes) > MAX_DID_LENGTH or did_head != cbor.head(3, len(did_bytes)):
+        raise _refusal(block)
+    sig_start, sig_end = match.span(4)
+    unsigned = b"%b%b%b" % (
+        _UNSIGNED_HEAD,
+        block[1 : sig_start - len(_SIGNATURE_HEAD)],
+        block[sig_end:],
+    )
+    did, rev = Did(did_bytes.decode()), Tid(rev.decode())
+    return SignedCommit(did, rev, data_cid, prev, signature, unsigned, block)
+
+
+def _refusal(block: bytes) -> CommitError:
+    """Says of a block that is no commit whether it is one of another version."""
     try:
         value = cbor.decode_loose(block)
     except DagCborError as error:
-        raise CommitError(Reason.COMMIT_FIELD, error.detail) from None
+        return CommitError(Reason.COMMIT_FIELD, error.detail)
     if not isinstance(value, dict):
-        raise CommitError(Reason.COMMIT_FIELD, "not a map")
+        return CommitError(Reason.COMMIT_FIELD, "not a map")
     version = value.get("version")
     if type(version) is not int or version != COMMIT_VERSION:
         # Not `repr`: that of a deep list or map can exceed the interpreter's recursion limit.
         shown = version if isinstance(version, int) else f"of type {type(version).__name__}"
-        raise CommitError(Reason.COMMIT_VERSION, f"version {shown}")
-    data, signature = value.get("data"), value.get("sig")
-    prev = value.get("prev", b"")  # absent is not null: spec B-03
-    if not is_dag_cbor_cid(data) or not (prev is None or is_dag_cbor_cid(prev)):
-        raise CommitError(Reason.COMMIT_FIELD, "data or prev is not the CID of an object")
-    if type(signature) is not bytes or len(signature) != SIGNATURE_BYTES:
-        raise CommitError(Reason.COMMIT_FIELD, "sig is not a byte string of 64")
-    try:
-        did, rev = parse_did(value.get("did")), parse_tid(value.get("rev"))
-    except ProtocolError as error:
-        raise CommitError(Reason.COMMIT_FIELD, error.detail) from None
-
-    # Comparing with the block proves that there is no other field, no other encoding, and that
-    # links are links.
-    layout = CommitLayout.of(did, rev, data, prev)
-    if block != layout.signed(signature):
-        raise CommitError(Reason.COMMIT_FIELD, "not canonical, or with further fields")
-    return SignedCommit(did, rev, data, prev, signature, layout.unsigned(), block)
+        return CommitError(Reason.COMMIT_VERSION, f"version {shown}")
+    detail = "not exactly the six fields of a commit, each of its type and in canonical form"
+    return CommitError(Reason.COMMIT_FIELD, detail)
 
 
 def open_commit(did: Did, blocks: bytes) -> OpenedCommit:

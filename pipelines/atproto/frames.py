@@ -12,9 +12,8 @@ Not checked: `time` against any clock, `seq` against its predecessor, deprecated
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from pipelines.atproto import cbor
 from pipelines.atproto.cid import is_dag_cbor_cid
@@ -86,8 +85,7 @@ class Op(NamedTuple):
     prev: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class CommitMessage:
+class CommitMessage(NamedTuple):
     """A `#commit`: a repository changed. Nothing in it is proven yet.
 
     Attributes:
@@ -102,7 +100,6 @@ class CommitMessage:
         blocks: a CAR with the commit, new records and the nodes that inversion needs.
     """
 
-    kind: ClassVar[Kind] = Kind.COMMIT
     seq: int
     did: Did
     time: str
@@ -113,9 +110,13 @@ class CommitMessage:
     ops: tuple[Op, ...]
     blocks: bytes
 
+    @property
+    def kind(self) -> Kind:
+        """What the message is."""
+        return Kind.COMMIT
 
-@dataclass(frozen=True, slots=True)
-class SyncMessage:
+
+class SyncMessage(NamedTuple):
     """A `#sync`: the current state of a repository, without its contents.
 
     Attributes:
@@ -126,16 +127,19 @@ class SyncMessage:
         blocks: a CAR with the signed commit.
     """
 
-    kind: ClassVar[Kind] = Kind.SYNC
     seq: int
     did: Did
     time: str
     rev: Tid
     blocks: bytes
 
+    @property
+    def kind(self) -> Kind:
+        """What the message is."""
+        return Kind.SYNC
 
-@dataclass(frozen=True, slots=True)
-class IdentityMessage:
+
+class IdentityMessage(NamedTuple):
     """An `#identity`: a hint that the DID document changed.
 
     Attributes:
@@ -145,15 +149,18 @@ class IdentityMessage:
         handle: the claimed handle, unverified, or None.
     """
 
-    kind: ClassVar[Kind] = Kind.IDENTITY
     seq: int
     did: Did
     time: str
     handle: str | None
 
+    @property
+    def kind(self) -> Kind:
+        """What the message is."""
+        return Kind.IDENTITY
 
-@dataclass(frozen=True, slots=True)
-class AccountMessage:
+
+class AccountMessage(NamedTuple):
     """An `#account`: the hosting status at the emitting host.
 
     Attributes:
@@ -164,34 +171,43 @@ class AccountMessage:
         status: why not, an open set (`deleted`, `deactivated`, `takendown`, …), or None.
     """
 
-    kind: ClassVar[Kind] = Kind.ACCOUNT
     seq: int
     did: Did
     time: str
     active: bool
     status: str | None
 
+    @property
+    def kind(self) -> Kind:
+        """What the message is."""
+        return Kind.ACCOUNT
 
-@dataclass(frozen=True, slots=True)
-class InfoMessage:
+
+class InfoMessage(NamedTuple):
     """An `#info` from the upstream about the connection; it has no sequence number."""
 
-    kind: ClassVar[Kind] = Kind.INFO
     name: str
     text: str | None
 
+    @property
+    def kind(self) -> Kind:
+        """What the message is."""
+        return Kind.INFO
 
-@dataclass(frozen=True, slots=True)
-class ErrorMessage:
+
+class ErrorMessage(NamedTuple):
     """An error frame; the upstream closes the connection after it."""
 
-    kind: ClassVar[Kind] = Kind.ERROR
     name: str
     text: str | None
 
+    @property
+    def kind(self) -> Kind:
+        """What the message is."""
+        return Kind.ERROR
 
-@dataclass(frozen=True, slots=True)
-class UnknownMessage:
+
+class UnknownMessage(NamedTuple):
     """A type we do not know, to be skipped (spec: F-12, F-45).
 
     Attributes:
@@ -200,10 +216,14 @@ class UnknownMessage:
         did: the account, where the payload has a usable one.
     """
 
-    kind: ClassVar[Kind] = Kind.UNKNOWN
     type_name: str
     seq: int | None
     did: Did | None
+
+    @property
+    def kind(self) -> Kind:
+        """What the message is."""
+        return Kind.UNKNOWN
 
 
 Message: TypeAlias = (
@@ -246,6 +266,7 @@ _KIND_BY_TYPE = {
     "#info": Kind.INFO,
 }
 _ACTIONS = {action.value: action for action in Action}
+_CONTAINERS = frozenset({dict, list})
 
 
 def parse_envelope(frame: bytes) -> Envelope:
@@ -350,7 +371,7 @@ def _check_depth(items: list[Any]) -> None:
             child
             for container in level
             for child in (container.values() if type(container) is dict else container)
-            if type(child) is dict or type(child) is list
+            if type(child) in _CONTAINERS
         ]
         if not level:
             return
@@ -401,7 +422,7 @@ def _parse_commit(seq: int, did: Did, payload: Mapping[str, Any]) -> CommitMessa
 
 
 def _parse_op(op: object, did: Did, rev: Tid) -> Op:
-    if not isinstance(op, dict):
+    if type(op) is not dict:
         raise FrameError(Reason.FRAME_OP, "an op is not a map", did=did, rev=rev)
     path = op.get("path")
     collection, rkey = parse_path(path)
@@ -422,7 +443,8 @@ def _parse_op(op: object, did: Did, rev: Tid) -> Op:
     if not fits:
         detail = f"{action} with cid {_presence(cid)} and prev {_presence(prev)}"
         raise FrameError(Reason.FRAME_OP, detail, did=did, rev=rev, path=path)
-    return Op(action, f"{collection}/{rkey}", collection, rkey, cid, prev)
+    assert isinstance(path, str)
+    return Op(action, path, collection, rkey, cid, prev)
 
 
 def _parse_sync(seq: int, did: Did, payload: Mapping[str, Any]) -> SyncMessage:

@@ -19,6 +19,7 @@ may be resolved, whether a collection has a schema.
 
 import re
 from datetime import date
+from functools import lru_cache
 from typing import Final, NamedTuple, NewType
 
 from pipelines.atproto.errors import IdentifierError, Reason
@@ -47,15 +48,18 @@ _LETTER_LABEL: Final = "[a-zA-Z](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 _NSID: Final = rf"{_LETTER_LABEL}(?:\.{_LABEL})+\.[a-zA-Z][a-zA-Z0-9]{{0,62}}"
 _RECORD_KEY: Final = rf"(?!\.\.?\Z)[a-zA-Z0-9_~.:-]{{1,{MAX_RECORD_KEY_LENGTH}}}"
 
-_match_did = re.compile(r"did:[a-z]+:[a-zA-Z0-9._:%-]*[a-zA-Z0-9._-]").fullmatch
+# For patterns of larger things that have them inside; the length of a DID is bounded apart.
+DID_PATTERN: Final = "did:[a-z]+:[a-zA-Z0-9._:%-]*[a-zA-Z0-9._-]"
+TID_PATTERN: Final = "[2-7a-j][2-7a-z]{12}"
+
+_match_did = re.compile(DID_PATTERN).fullmatch
 _match_handle = re.compile(rf"(?:{_LABEL}\.)+{_LETTER_LABEL}").fullmatch
 _match_nsid = re.compile(_NSID).fullmatch
 _match_record_key = re.compile(_RECORD_KEY).fullmatch
 _match_path = re.compile(f"({_NSID})/({_RECORD_KEY})").fullmatch
-_match_tid = re.compile("[2-7a-j][2-7a-z]{12}").fullmatch
+_match_tid = re.compile(TID_PATTERN).fullmatch
 _match_datetime = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
-    r"T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}):([0-5][0-9])(?:\.([0-9]+))?"
     r"(?:Z|([+-])([0-9]{2}):([0-9]{2}))"
 ).fullmatch
 
@@ -74,6 +78,10 @@ _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _CYCLE_YEARS: Final = 400
 _CYCLE_DAYS: Final = 146_097
 _YEAR_ZERO_US: Final = (date(400, 1, 1).toordinal() - _CYCLE_DAYS - _EPOCH_DAY) * 86_400_000_000
+
+# Events of a stream lie within a minute or two of each other, and reading the date again for each
+# takes as long as the rest of the syntax. About 100 kB.
+_REMEMBERED_MINUTES_COUNT: Final = 1_024
 
 _SHOWN_CHARACTERS: Final = 80
 
@@ -286,17 +294,29 @@ def parse_datetime(value: object) -> int:
 
 def _datetime_us(text: str) -> int | None:
     match = _match_datetime(text)
-    if match is None or text.endswith("-00:00"):
+    if match is None:
         return None
-    year, month, day, hour, minute, second = map(int, match.groups()[:6])
-    fraction, sign, zone_hour, zone_minute = match.groups()[6:]
-    if hour > 23 or minute > 59 or second > 59:
+    minute, second, fraction, sign, zone_hour, zone_minute = match.groups()
+    minutes = _epoch_minutes(minute)
+    if minutes is None:
         return None
-    offset_minutes = 0
     if sign is not None:
-        if int(zone_hour) > 23 or int(zone_minute) > 59:
+        if int(zone_hour) > 23 or int(zone_minute) > 59 or text.endswith("-00:00"):
             return None
-        offset_minutes = int(f"{sign}1") * (int(zone_hour) * 60 + int(zone_minute))
+        minutes -= int(f"{sign}1") * (int(zone_hour) * 60 + int(zone_minute))
+    time_us = (minutes * 60 + int(second)) * 1_000_000
+    if fraction is not None:
+        time_us += int(fraction[:6].ljust(6, "0"))
+    return time_us if time_us >= _YEAR_ZERO_US else None
+
+
+@lru_cache(maxsize=_REMEMBERED_MINUTES_COUNT)
+def _epoch_minutes(text: str) -> int | None:
+    """Returns the minutes since the epoch of `YYYY-MM-DDThh:mm`; None if there is no such one."""
+    year, month, day = int(text[:4]), int(text[5:7]), int(text[8:10])
+    hour, minute = int(text[11:13]), int(text[14:16])
+    if hour > 23 or minute > 59:
+        return None
     try:
         if year == 0:
             days = date(_CYCLE_YEARS, month, day).toordinal() - _CYCLE_DAYS
@@ -304,10 +324,7 @@ def _datetime_us(text: str) -> int | None:
             days = date(year, month, day).toordinal()
     except ValueError:  # no such month or day
         return None
-    minutes = ((days - _EPOCH_DAY) * 24 + hour) * 60 + minute - offset_minutes
-    fraction_us = int((fraction or "0")[:6].ljust(6, "0"))
-    time_us = (minutes * 60 + second) * 1_000_000 + fraction_us
-    return time_us if time_us >= _YEAR_ZERO_US else None
+    return ((days - _EPOCH_DAY) * 24 + hour) * 60 + minute
 
 
 def refusal(reason: Reason, what: str, value: object) -> IdentifierError:

@@ -5,7 +5,6 @@ signature, then what the message claims, so that a bad message about a real comm
 """
 
 from collections.abc import Iterator
-from dataclasses import fields
 
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.commit import (
@@ -157,9 +156,7 @@ def _message_sections(envelope: Envelope, message: Message | None) -> Iterator[S
     yield Section(
         "message",
         tuple(
-            Fact(field.name, shown(getattr(message, field.name)))
-            for field in fields(message)
-            if field.name != "ops"
+            Fact(name, shown(value)) for name, value in message._asdict().items() if name != "ops"
         ),
     )
     if isinstance(message, CommitMessage):

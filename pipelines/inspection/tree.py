@@ -17,8 +17,14 @@ from dataclasses import dataclass, field
 
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.errors import ProtocolError
-from pipelines.atproto.mst import EMPTY_ROOT_CID
-from pipelines.atproto.mst.node import Node, check_place, check_root, parse_node
+from pipelines.atproto.mst.node import (
+    ABOVE_ALL_KEYS,
+    BELOW_ALL_KEYS,
+    EMPTY_NODE,
+    Wire,
+    children,
+    parse_node,
+)
 
 _SHOWN_START, _SHOWN_END = 8, 6
 
@@ -78,63 +84,54 @@ class _Surveyor:
         self._max_lines = max_lines
 
     def see_root(self, cid: bytes) -> None:
-        node, layer = self._open(cid, None, None, None, "root", "")
-        if node is not None:
-            self._see_below(node, layer, None, None, "")
+        place = BELOW_ALL_KEYS, ABOVE_ALL_KEYS
+        self._see_below(self._open(cid, None, *place, "root", ""), *place, "")
 
     def _see_below(
-        self, node: Node, layer: int, low: bytes | None, high: bytes | None, indent: str
+        self, node: tuple[list[bytes], Wire, int] | None, low: bytes, high: bytes, indent: str
     ) -> None:
         """Looks at a good node's entries and subtrees, which is as deep as the tree has layers."""
-        keys = node.keys
-        for index in range(len(keys) + 1):
+        if node is None:
+            return
+        keys, wire, layer = node
+        links = children(wire)
+        for index, child in enumerate(links):
             key = keys[index] if index < len(keys) else None
-            child = node.child(index)
-            is_last = key is None
             if isinstance(child, bytes):
-                branch, inner_indent = _branch(indent, is_last=is_last)
+                branch, inner_indent = _branch(indent, is_last=key is None)
                 end = high if key is None else key
-                inner, _ = self._open(child, layer - 1, low, end, "node", branch)
-                if inner is not None:
-                    self._see_below(inner, layer - 1, low, end, inner_indent)
+                inner = self._open(child, layer - 1, low, end, "node", branch)
+                self._see_below(inner, low, end, inner_indent)
             if key is not None:
-                has_more = index + 1 < len(keys) or node.child(index + 1) is not None
+                has_more = index + 1 < len(keys) or links[index + 1] is not None
                 branch, _ = _branch(indent, is_last=not has_more)
-                self._see_record(key, node.entries[index]["v"], branch)
+                self._see_record(key, wire["e"][index]["v"], branch)
                 low = key
 
     def _open(
-        self,
-        cid: bytes,
-        layer: int | None,
-        low: bytes | None,
-        high: bytes | None,
-        what: str,
-        branch: str,
-    ) -> tuple[Node | None, int]:
-        """Returns a node, if it is there and good, and its layer."""
+        self, cid: bytes, layer: int | None, low: bytes, high: bytes, what: str, branch: str
+    ) -> tuple[list[bytes], Wire, int] | None:
+        """Returns a node with its keys and layer, if it is there and good."""
         name = short_cid(cid)
         block = self._blocks.get(cid)
         self.survey.order.append(cid)
         if block is None:
             self.survey.stub_count += 1
             self._draw(f"{branch}stub {name}")
-            return None, 0
+            return None
         self.survey.node_count += 1
+        if layer is None and block == EMPTY_NODE:
+            self._draw(f"{branch}{what} {name}  layer 0, 0 entries")
+            return None
         try:
-            node = parse_node(block, cid)
-            if layer is not None:
-                check_place(node, layer, low, high)
-            elif cid != EMPTY_ROOT_CID:
-                layer = check_root(node)
+            keys, wire, layer = parse_node(block, layer, low, high)
         except ProtocolError as error:
             self.survey.problems.append(error)
             self._draw(f"{branch}BAD {what} {name}  {error}")
-            return None, 0
-        count = len(node.keys)
-        entries = "1 entry" if count == 1 else f"{count} entries"
-        self._draw(f"{branch}{what} {name}  layer {layer or 0}, {entries}")
-        return node, layer or 0
+            return None
+        entries = "1 entry" if len(keys) == 1 else f"{len(keys)} entries"
+        self._draw(f"{branch}{what} {name}  layer {layer}, {entries}")
+        return keys, wire, layer
 
     def _see_record(self, key: bytes, cid: bytes, branch: str) -> None:
         path = key.decode("utf-8", "replace")

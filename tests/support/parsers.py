@@ -180,10 +180,8 @@ PARSERS: dict[str, Parser] = {
     "keys.parse_multikey": Parser(keys.parse_multikey, SIGNER.key.multikey()),
     "mst.difference.diff": Parser(_compare, _STEP.after.nodes[_STEP.after.root]),
     "mst.inversion.invert": Parser(_invert, _STEP.after.nodes[_STEP.after.root]),
-    "mst.node.check_place": Parser(_walk, _STEP.after.nodes[_STEP.after.root]),
-    "mst.node.check_root": Parser(_walk, _STEP.after.nodes[_STEP.after.root]),
     "mst.node.parse_node": Parser(
-        lambda raw: node.parse_node(raw, cid_of(raw)), _STEP.after.nodes[_STEP.after.root]
+        lambda raw: node.parse_node(raw, None), _STEP.after.nodes[_STEP.after.root]
     ),
     "mst.traversal.traverse": Parser(_walk, _STEP.after.nodes[_STEP.after.root]),
     "repo.stream_repo": Parser(lambda raw: list(repo.stream_repo(raw, SIGNER.key)), _EXPORT.car()),
@@ -215,6 +213,8 @@ NO_PARSERS: dict[str, frozenset[str]] = {
             "car.write_car",
             "car.write_car_chunks",
             "cbor.encode",
+            "cbor.head",
+            "cbor.head_pattern",
             "cid.encode_cid",
             "commit.CommitLayout.of",
             "commit.CommitLayout.signed",
@@ -222,8 +222,6 @@ NO_PARSERS: dict[str, frozenset[str]] = {
             "keys.VerifyingKey.did_key",
             "keys.VerifyingKey.multikey",
             "mst.building.root_of",
-            "mst.node.encode_child",
-            "mst.node.new_entry",
             "mst.tree.Tree.apply",
             "mst.tree.Tree.entries",
             "mst.tree.Tree.walk",
@@ -244,11 +242,10 @@ NO_PARSERS: dict[str, frozenset[str]] = {
             "mst.inversion.PartialTree.replace",
             "mst.inversion.PartialTree.root_cid",
             "mst.node.Node",
-            "mst.node.Node.child",
             "mst.node.Node.compress_key",
-            "mst.node.Node.set_child",
-            "mst.node.check_layer",
+            "mst.node.Node.link",
             "mst.node.check_suffix",
+            "mst.node.children",
             "syntax.tid_clock_id",
             "syntax.tid_time_us",
         }

@@ -28,11 +28,12 @@ from pipelines.atproto import commit, mst
 from pipelines.atproto.commit import MAX_CLOCK_SKEW_US, MAX_RECORD_BYTES, parse_commit
 from pipelines.atproto.errors import CommitError, MstError, ProtocolError, Reason, SignatureError
 from pipelines.atproto.frames import MAX_OPS_COUNT, Action
-from pipelines.atproto.syntax import tid_time_us
+from pipelines.atproto.syntax import MAX_DID_LENGTH, tid_time_us
 
 _STEP = make_step()
 _DELETE, _UPDATE, _CREATE = _STEP.ops
 _ROOT = mst.EMPTY_ROOT_CID
+_LONGEST_DID = "did:web:".ljust(MAX_DID_LENGTH, "a")
 _BLOB = link(b"\x01\x55\x12\x20" + _ROOT[4:])
 
 
@@ -170,6 +171,9 @@ def test_no_depth_of_the_version_breaks_the_refusal() -> None:
         pytest.param(_block(did=...), id="no did"),
         pytest.param(_block(did="alice.test"), id="did a handle"),
         pytest.param(_block(did=None), id="did null"),
+        pytest.param(_block(did=_LONGEST_DID + "a"), id="did too long"),
+        pytest.param(_block(did="did:web:" + "a" * 70_000), id="did of 17 bits of length"),
+        pytest.param(_block().replace(DID.encode(), DID.encode() + b"a"), id="did not its length"),
         pytest.param(_block(rev=...), id="no rev"),
         pytest.param(_block(rev="1"), id="rev not a TID"),
         pytest.param(_block(rev=1), id="rev not text"),
@@ -199,6 +203,15 @@ def test_a_commit_of_another_shape_is_refused(block: bytes) -> None:
     error = refusal(lambda: parse_commit(block))
     assert isinstance(error, CommitError)
     assert error.reason is Reason.COMMIT_FIELD
+
+
+@pytest.mark.parametrize(
+    "did", [_LONGEST_DID, "did:web:crevm3jzfcijpj2z2acsigX", "did:web:csigX", "did:a:b"]
+)
+def test_a_did_is_as_long_as_it_says(did: str) -> None:
+    """Spec: B-02: also one that contains the names of the fields after it."""
+    commit = parse_commit(_block(did=did))
+    assert (commit.did, commit.unsigned) == (did, dag_cbor(commit_fields(_ROOT, did=did)))
 
 
 def test_a_signature_may_look_like_a_link() -> None:

@@ -37,7 +37,7 @@ from pipelines.atproto import (
 )
 from pipelines.atproto.errors import ProtocolError, Reason
 from pipelines.atproto.frames import MAX_COMMIT_BLOCKS_BYTES, MAX_FRAME_BYTES, MAX_OPS_COUNT
-from pipelines.atproto.mst import EMPTY_ROOT_CID, MAX_KEY_BYTES, MAX_NODE_ENTRIES_COUNT
+from pipelines.atproto.mst import EMPTY_ROOT_CID, MAX_NODE_ENTRIES_COUNT, root_of
 from pipelines.identity.operation import MAX_OPERATION_BYTES, parse_operation
 from pipelines.identity.plc import verify_audit_log
 
@@ -61,11 +61,6 @@ _BLOCK = oracle.dag_cbor(record("a block"))
 _CID = oracle.cid_of(_BLOCK)
 _SECTION = wire.car_section(_CID, _BLOCK)
 _HEADER = wire.car_header([_CID])
-_LONG_PATH = next(
-    path
-    for path in (f"com.example.note/{'k' * MAX_KEY_BYTES}{n}" for n in range(99))
-    if oracle.layer_of(path.encode()) == 0
-)
 
 
 def _parse_payload(**changes: object) -> object:
@@ -195,7 +190,7 @@ _REFUSALS: dict[Reason, Callable[[], object]] = {
     ),
     Reason.SIGNATURE_INVALID: lambda: _verify_signature(OTHER_SIGNER.sign(b"message")),
     Reason.MST_NODE: lambda: trees.look_at(b"\xa0", paths=(trees.TOP,)),
-    Reason.MST_KEY: lambda: trees.look_at(trees.node([_LONG_PATH]), paths=(trees.LEAF_BEFORE,)),
+    Reason.MST_KEY: lambda: root_of([("", _CID)]),
     Reason.MST_KEY_ORDER: lambda: trees.look_at(
         trees.node([trees.LEAF_AFTER, trees.LEAF_BEFORE]), paths=(trees.LEAF_BEFORE,)
     ),

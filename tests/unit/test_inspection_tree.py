@@ -79,9 +79,9 @@ def test_a_bad_node_is_named_with_its_reason_and_not_entered() -> None:
     root = node([TOP], oracle.cid_of(misplaced), None)
     blocks = {oracle.cid_of(block): block for block in (root, misplaced)}
     survey = _survey(blocks, oracle.cid_of(root))
-    assert [problem.reason for problem in survey.problems] == [Reason.MST_RANGE]
+    assert [problem.reason for problem in survey.problems] == [Reason.MST_LAYER]
     assert "├─ BAD node" in survey.lines[1]
-    assert "mst.range" in survey.lines[1]
+    assert "mst.layer" in survey.lines[1]
     assert [path for path, _ in survey.records] == [TOP]
     assert survey.node_count == 2
 

@@ -112,6 +112,13 @@ def test_a_good_tree_is_walked_to_every_key(path: str) -> None:
         pytest.param(
             node([LEAF_BEFORE]).replace(b"\x61p\x00", b"\x61p\x18\x00"), id="p a long integer"
         ),
+        *(
+            pytest.param(
+                node([*_LEAVES[:2]]).replace(b"\x61e\x82", b"\x61e%c" % (0x80 | count)),
+                id=f"a list of {count} with 2 entries",
+            )
+            for count in (0, 1, 3, 4)
+        ),
     ],
 )
 def test_a_node_of_another_shape_is_refused(root: bytes) -> None:
@@ -124,9 +131,9 @@ def test_a_node_of_another_shape_is_refused(root: bytes) -> None:
 )
 def test_a_key_has_no_control_character_at_its_start(suffix: Any) -> None:
     """Spec: B-20: the codec gives links as bytes, which must not pass for a key."""
-    assert _reason(lambda: _look(_raw_node(_entry("", k=suffix)))) is Reason.MST_KEY
+    assert _reason(lambda: _look(_raw_node(_entry("", k=suffix)))) is Reason.MST_NODE
     second = _entry("", k=suffix, p=len(LEAF_BEFORE))
-    assert _reason(lambda: _look(_raw_node(_entry(LEAF_BEFORE), second))) is Reason.MST_KEY
+    assert _reason(lambda: _look(_raw_node(_entry(LEAF_BEFORE), second))) is Reason.MST_NODE
 
 
 @pytest.mark.parametrize("absent", ["k", "p", "t", "v"])
@@ -137,25 +144,33 @@ def test_every_field_of_an_entry_is_there(absent: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "entry",
+    ("entry", "reason"),
     [
-        pytest.param(_entry(LEAF_BEFORE, p=-1), id="negative"),
-        pytest.param(_entry(LEAF_BEFORE, p=1), id="before the first key"),
-        pytest.param(_entry(LEAF_BEFORE, p=2**63), id="huge"),
-        pytest.param(_entry("", p=0), id="empty key"),
+        pytest.param(_entry(LEAF_BEFORE, p=-1), Reason.MST_NODE, id="negative"),
+        pytest.param(_entry(LEAF_BEFORE, p=1), Reason.MST_PREFIX, id="before the first key"),
+        pytest.param(_entry(LEAF_BEFORE, p=23), Reason.MST_PREFIX, id="one byte"),
+        pytest.param(_entry(LEAF_BEFORE, p=24), Reason.MST_PREFIX, id="two bytes"),
+        pytest.param(_entry(LEAF_BEFORE, p=256), Reason.MST_PREFIX, id="three bytes"),
+        pytest.param(_entry(LEAF_BEFORE, p=65_535), Reason.MST_PREFIX, id="longest"),
+        pytest.param(_entry(LEAF_BEFORE, p=65_536), Reason.MST_NODE, id="longer than any key"),
+        pytest.param(_entry(LEAF_BEFORE, p=2**63), Reason.MST_NODE, id="huge"),
+        pytest.param(_entry("", p=0), Reason.MST_NODE, id="empty key"),
+        pytest.param(_entry("", p=1), Reason.MST_NODE, id="empty key with a prefix"),
     ],
 )
-def test_a_first_prefix_that_does_not_fit_is_refused(entry: dict[str, Any]) -> None:
+def test_a_first_prefix_that_does_not_fit_is_refused(
+    entry: dict[str, Any], reason: Reason
+) -> None:
     """Spec: B-42: slices of Python never fail."""
-    assert _reason(lambda: _look(_raw_node(entry))) is Reason.MST_PREFIX
+    assert _reason(lambda: _look(_raw_node(entry))) is reason
 
 
 @pytest.mark.parametrize(
     ("prefix_length", "suffix", "reason"),
     [
         (len(_LEAVES[0]) + 1, b"1", Reason.MST_PREFIX),
-        (-1, b"1", Reason.MST_PREFIX),
-        (len(_LEAVES[0]), b"", Reason.MST_PREFIX),
+        (-1, b"1", Reason.MST_NODE),
+        (len(_LEAVES[0]), b"", Reason.MST_NODE),
         (0, _LEAVES[1].encode(), Reason.MST_KEY_ORDER),
         (len(_LEAVES[0]) - 2, _LEAVES[1][-2:].encode(), Reason.MST_KEY_ORDER),
         (0, _LEAVES[0].encode(), Reason.MST_KEY_ORDER),
@@ -249,13 +264,13 @@ def test_keys_lie_in_the_range_of_their_place(path: str) -> None:
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_the_range_of_a_child_is_open(side: str) -> None:
-    """Spec: B-26: a key of the node above does not occur again."""
+def test_a_key_of_the_node_above_does_not_occur_again(side: str) -> None:
+    """Spec: B-26: it would be of another layer."""
     child = node([TOP])
     below = {"left": (cid_of(child), None), "right": (None, cid_of(child))}[side]
     path = {"left": INNER_BEFORE, "right": INNER_AFTER}[side]
     root = node([TOP], *below)
-    assert _reason(lambda: look_at(root, child, paths=(path,))) is Reason.MST_RANGE
+    assert _reason(lambda: look_at(root, child, paths=(path,))) is Reason.MST_LAYER
 
 
 def test_a_node_occurs_once() -> None:
@@ -289,7 +304,7 @@ def test_a_chain_of_empty_nodes_ends_in_keys() -> None:
     leaf = node([], VALUE)
     inner = node([], cid_of(leaf))
     root = node([TOP], cid_of(inner), None)
-    assert _reason(lambda: look_at(root, inner, leaf, paths=(LEAF_BEFORE,))) is Reason.MST_NODE
+    assert _reason(lambda: look_at(root, inner, leaf, paths=(LEAF_BEFORE,))) is Reason.MST_LAYER
 
 
 def test_a_layer_without_keys_is_a_node_without_entries() -> None:
@@ -321,7 +336,9 @@ def test_a_key_has_at_most_1024_bytes() -> None:
     longer = next(
         path for path in (f"{longest}{n}" for n in range(99)) if not oracle.layer_of(path.encode())
     )
-    assert _reason(lambda: _look(node([longer]))) is Reason.MST_KEY
+    assert _reason(lambda: _look(node([longer]))) is Reason.MST_NODE
+    # Here no part of the key is too long.
+    assert _reason(lambda: _look(node([longest, longer]))) is Reason.MST_KEY
 
 
 def _set_max_layer(monkeypatch: pytest.MonkeyPatch, layer: int) -> None:

@@ -348,7 +348,7 @@ _BAD_TREES = {
         _tree(node([INNER_BEFORE], cid_of(mst.EMPTY_NODE), None), mst.EMPTY_NODE),
     ),
     "chain of pointers below the leaves": (
-        Reason.MST_NODE,
+        Reason.MST_LAYER,
         _tree(
             node([INNER_BEFORE], cid_of(_pointer(cid_of(_LEAF))), None), _pointer(cid_of(_LEAF))
         ),
@@ -383,7 +383,7 @@ _BAD_TREES = {
         _tree(node([INNER_BEFORE, INNER_AFTER], cid_of(_LEAF), cid_of(_LEAF), None), _LEAF),
     ),
     "the same key twice": (
-        Reason.MST_RANGE,
+        Reason.MST_LAYER,
         _tree(
             node([INNER_BEFORE, INNER_AFTER], None, cid_of(node([INNER_BEFORE])), None),
             node([INNER_BEFORE]),

@@ -8,10 +8,17 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from pipelines.atproto.errors import MstError, Reason
-from pipelines.atproto.mst.node import EMPTY_ROOT_CID, Node, check_place, check_root, parse_node
+from pipelines.atproto.mst.node import (
+    ABOVE_ALL_KEYS,
+    BELOW_ALL_KEYS,
+    EMPTY_ROOT_CID,
+    Wire,
+    children,
+    parse_node,
+)
 from pipelines.atproto.mst.tree import Write
 
-_Place: TypeAlias = tuple[bytes | None, bytes | None]
+_Place: TypeAlias = tuple[bytes, bytes]
 
 
 def diff(
@@ -73,11 +80,13 @@ class _Side:
         self._blocks = blocks
         # The nodes of the next layer that has any, and between which keys each hangs.
         self._nodes: dict[bytes, _Place] = {}
-        self._root: Node | None = None
+        self._root = root
+        self._root_parts: tuple[list[bytes], Wire] = ([], {})
         if root != EMPTY_ROOT_CID:
-            self._root = self._parse(root)
-            self.top_layer = check_root(self._root)
-            self._nodes[root] = (None, None)
+            # Read here, as its keys tell its layer, and taken when its layer's turn comes.
+            keys, wire, self.top_layer = parse_node(self._block_of(root), None)
+            self._root_parts = keys, wire
+            self._nodes[root] = (BELOW_ALL_KEYS, ABOVE_ALL_KEYS)
 
     def nodes_of(self, layer: int) -> Mapping[bytes, _Place]:
         """Returns the CIDs of the nodes of a layer whose parents were read."""
@@ -91,29 +100,25 @@ class _Side:
         self._nodes = {}
         for cid, (low, high) in nodes.items():
             if cid not in shared:
-                self._take(self._open(cid, layer, low, high), low, high)
+                self._take(*self._open(cid, layer, low, high), low, high)
 
-    def _open(self, cid: bytes, layer: int, low: bytes | None, high: bytes | None) -> Node:
-        if self._root is not None and cid == self._root.cid:
-            return self._root
-        node = self._parse(cid)
-        check_place(node, layer, low, high)
-        return node
+    def _open(self, cid: bytes, layer: int, low: bytes, high: bytes) -> tuple[list[bytes], Wire]:
+        if cid == self._root:
+            return self._root_parts
+        keys, wire, _ = parse_node(self._block_of(cid), layer, low, high)
+        return keys, wire
 
-    def _take(self, node: Node, low: bytes | None, high: bytes | None) -> None:
-        keys = node.keys
-        self.values.update(zip(keys, [entry["v"] for entry in node.entries], strict=True))
-        bounds = [low, *keys, high]
-        for index in range(len(keys) + 1):
-            child = node.child(index)
+    def _take(self, keys: list[bytes], wire: Wire, low: bytes, high: bytes) -> None:
+        self.values.update(zip(keys, [entry["v"] for entry in wire["e"]], strict=True))
+        for child, *place in zip(children(wire), [low, *keys], [*keys, high], strict=True):
             if isinstance(child, bytes):
                 # Key ranges are disjoint, so a subtree can occur only once. spec: B-45
                 if child in self._nodes:
                     raise MstError(Reason.MST_RECURRENCE, "a node occurs twice in one tree")
-                self._nodes[child] = (bounds[index], bounds[index + 1])
+                self._nodes[child] = (place[0], place[1])
 
-    def _parse(self, cid: bytes) -> Node:
+    def _block_of(self, cid: bytes) -> bytes:
         block = self._blocks.get(cid)
         if block is None:
             raise MstError(Reason.MST_BLOCK_MISSING, "a node that differs is not there")
-        return parse_node(block, cid)
+        return block

@@ -6,19 +6,21 @@ atproto.com/specs/sync. spec: G-09…G-15.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 
+from pipelines.atproto.cbor import encode_matched
+from pipelines.atproto.cid import DAG_CBOR_PREFIX
 from pipelines.atproto.errors import CommitError, MstError, Reason
 from pipelines.atproto.frames import Action, Op
 from pipelines.atproto.mst.node import (
+    ABOVE_ALL_KEYS,
+    BELOW_ALL_KEYS,
     EMPTY_ROOT_CID,
     MAX_LAYER,
     Child,
     Node,
-    check_place,
-    check_root,
-    encode_child,
+    Wire,
     layer_of,
-    new_entry,
     parse_node,
 )
 
@@ -80,9 +82,11 @@ class PartialTree:
             root: CID of the root node; its block is loaded by the first operation.
         """
         self._blocks = blocks
-        self._loaded: set[bytes] = set()
-        self._root: Child = None if root == EMPTY_ROOT_CID else root
-        self._layer = 0
+        self._unread = dict(blocks)
+        # Where the root hangs, a map like those in which other nodes hang.
+        self._top: Wire = {"root": None if root == EMPTY_ROOT_CID else root}
+        # The nodes in memory by layer: so they are encoded, children before their parents.
+        self._layers: list[list[Node]] = []
 
     def insert(self, key: bytes, value: bytes) -> None:
         """Adds a key that must be absent.
@@ -94,26 +98,20 @@ class PartialTree:
         layer = layer_of(key)
         if layer > MAX_LAYER:
             raise MstError(Reason.MST_TOO_LARGE, f"a key of layer {layer}")
-        root = self._open_root()
-        if root is None:
-            self._root, self._layer = Node([key], [new_entry(key, value, None)], None), layer
-            return
-        if layer > self._layer:
-            while self._layer < layer - 1:
-                root, self._layer = Node([], [], root), self._layer + 1
-            left, right = self._split(root, key, layer - 1, None, None)
-            self._root, self._layer = Node([key], [new_entry(key, value, right)], left), layer
-            return
-        node, low, high, _ = self._descend(root, key, layer, create=True)
+        self._open_root()
+        self._grow(layer)
+        node, low, high, _ = self._descend(key, layer, create=True)
         assert node is not None
-        index = bisect_left(node.keys, key)
-        if index < len(node.keys) and node.keys[index] == key:
+        keys, entries = node.keys, node.wire["e"]
+        index = bisect_left(keys, key)
+        if index < len(keys) and keys[index] == key:
             raise _mismatch(key, "was deleted but is in the tree")
-        low, high = _bounds(node, index, low, high)
-        left, right = self._split(node.child(index), key, layer - 1, low, high)
-        node.set_child(index, left)
-        node.keys.insert(index, key)
-        node.entries.insert(index, new_entry(key, value, right))
+        entry = {"k": key, "p": 0, "t": None, "v": value}
+        holder, field = node.link(index)
+        low, high = _bounds(keys, index, low, high)
+        _hang(self._split(holder, field, key, layer - 1, low, high), entry, "t")
+        keys.insert(index, key)
+        entries.insert(index, entry)
         node.compress_key(index)
         node.compress_key(index + 1)
 
@@ -125,7 +123,7 @@ class PartialTree:
             CommitError: the key is absent or has a value other than `expected`.
         """
         node, index, *_ = self._find(key, expected)
-        node.entries[index]["v"] = value
+        node.wire["e"][index]["v"] = value
 
     def remove(self, key: bytes, expected: bytes) -> None:
         """Removes a key that must be present.
@@ -134,163 +132,224 @@ class PartialTree:
             MstError: as `invert`.
             CommitError: the key is absent or has a value other than `expected`.
         """
-        node, index, low, high, path = self._find(key, expected)
-        layer = self._layer - len(path) - 1
-        outer_low = node.keys[index - 1] if index else low
-        outer_high = node.keys[index + 1] if index + 1 < len(node.keys) else high
-        left, right = node.child(index), node.child(index + 1)
-        node.set_child(index, self._merge(left, right, key, layer, outer_low, outer_high))
-        del node.keys[index], node.entries[index]
+        node, index, low, high, ancestors = self._find(key, expected)
+        keys, entries = node.keys, node.wire["e"]
+        if index:
+            low = keys[index - 1]
+        if index + 1 < len(keys):
+            high = keys[index + 1]
+        layer = len(self._layers) - len(ancestors) - 1
+        holder, field = node.link(index)
+        self._merge(holder, field, entries[index], "t", key, layer - 1, low, high)
+        del keys[index], entries[index]
         node.compress_key(index)
         # A node without entries and without a child does not exist.
-        while path and not node.keys and node.left is None:
-            node, index = path.pop()
-            node.set_child(index, None)
+        while ancestors and not node.keys and node.wire["l"] is None:
+            _take_off(node)
+            node = ancestors.pop()
 
     def root_cid(self) -> bytes:
         """Returns the CID of the root; the last thing to ask of a tree, which is encoded by it."""
-        return encode_child(self._trim()) or EMPTY_ROOT_CID
+        self._trim()
+        for nodes in self._layers:
+            for node in nodes:
+                if node.holder is not None:
+                    block = encode_matched(node.wire)
+                    node.holder[node.field] = DAG_CBOR_PREFIX + sha256(block).digest()
+        return self._top["root"] or EMPTY_ROOT_CID
 
     def _trim(self) -> Child:
-        """Returns the root after all changes."""
-        root = self._root
-        # A root without entries is not a root: its only child is. spec: B-27, G-14
-        while isinstance(root, Node) and not root.keys:
-            root, self._layer = root.left, self._layer - 1
-            if isinstance(root, bytes) and self._has(root):
-                root = self._load(root, self._layer, None, None)
-        self._root = root
+        """Returns the root after all changes.
+
+        One without entries is none: its only child is. spec: B-27, G-14
+        """
+        top = self._top
+        root: Child = top["root"]
+        while type(root) is Node and not root.keys:
+            root.holder = None
+            self._layers.pop()
+            root = root.wire["l"]
+            _hang(root, top, "root")
+            if type(root) is bytes and self._has(root):
+                root = self._load(
+                    top, "root", len(self._layers) - 1, BELOW_ALL_KEYS, ABOVE_ALL_KEYS
+                )
         return root
 
-    def _open_root(self) -> Node | None:
-        root = self._root
-        if isinstance(root, bytes):
-            node = self._parse(root)
-            self._layer = check_root(node)
-            self._root = root = node
-        return root
+    def _open_root(self) -> None:
+        """Loads the root, whose layer is that of its first key."""
+        cid = self._top["root"]
+        if type(cid) is bytes:
+            keys, wire, layer = self._parse(cid, None, BELOW_ALL_KEYS, ABOVE_ALL_KEYS)
+            self._layers = [[] for _ in range(layer + 1)]
+            self._add(keys, wire, layer, self._top, "root")
 
-    def _find(
-        self, key: bytes, expected: bytes
-    ) -> tuple[Node, int, bytes | None, bytes | None, list[tuple[Node, int]]]:
-        root = self._open_root()
-        layer = layer_of(key)
-        if root is None or layer > self._layer:
-            raise _mismatch(key, "is not in the tree")
-        node, low, high, path = self._descend(root, key, layer, create=False)
+    def _grow(self, layer: int) -> None:
+        """Puts nodes without entries on top, until the root is of a layer at least."""
+        while len(self._layers) <= layer:
+            self._layers.append([])
+            root = self._top["root"]
+            # Below the first key of an empty tree there is nothing.
+            if root is not None or len(self._layers) > layer:
+                wire: Wire = {"e": [], "l": None}
+                _hang(root, wire, "l")
+                self._add([], wire, len(self._layers) - 1, self._top, "root")
+
+    def _find(self, key: bytes, expected: bytes) -> tuple[Node, int, bytes, bytes, list[Node]]:
+        """Returns the node of a key with its ancestors, as `_descend`, and the key's index."""
+        self._open_root()
+        node, low, high, ancestors = self._descend(key, layer_of(key), create=False)
         index = bisect_left(node.keys, key) if node is not None else 0
         if node is None or index == len(node.keys) or node.keys[index] != key:
             raise _mismatch(key, "is not in the tree")
-        if node.entries[index]["v"] != expected:
+        if node.wire["e"][index]["v"] != expected:
             raise _mismatch(key, "has another record in the tree")
-        return node, index, low, high, path
+        return node, index, low, high, ancestors
 
     def _descend(
-        self, node: Node, key: bytes, layer: int, *, create: bool
-    ) -> tuple[Node | None, bytes | None, bytes | None, list[tuple[Node, int]]]:
-        """Walks to the node of `layer` in whose range a key lies, marking the way as changed.
+        self, key: bytes, layer: int, *, create: bool
+    ) -> tuple[Node | None, bytes, bytes, list[Node]]:
+        """Walks to the node of `layer` in whose range a key lies.
 
         Returns:
             The node (None if there is none and `create` is not set), the keys of higher layers
-            between which it lies, and the way there as (node, index of the child).
+            between which it lies, and the nodes on the way there.
         """
-        low: bytes | None = None
-        high: bytes | None = None
-        path: list[tuple[Node, int]] = []
-        for depth in range(self._layer, layer, -1):
-            node.cid = None
-            index = bisect_left(node.keys, key)
-            low, high = _bounds(node, index, low, high)
-            child = node.child(index)
-            if child is None:
-                if not create:
-                    return None, low, high, path
-                child = Node([], [], None)
-            elif isinstance(child, bytes):
-                child = self._load(child, depth - 1, low, high)
-            node.set_child(index, child)
-            path.append((node, index))
-            node = child
-        node.cid = None
-        return node, low, high, path
+        low, high = BELOW_ALL_KEYS, ABOVE_ALL_KEYS
+        ancestors: list[Node] = []
+        node: Child = self._top["root"] if layer < len(self._layers) else None
+        for child_layer in range(len(self._layers) - 2, layer - 1, -1):
+            if type(node) is not Node:
+                break
+            ancestors.append(node)
+            keys = node.keys
+            index = bisect_left(keys, key)
+            if index < len(keys):
+                high = keys[index]
+            if index:
+                low = keys[index - 1]
+                holder, field = node.wire["e"][index - 1], "t"
+            else:
+                holder, field = node.wire, "l"
+            node = holder[field]
+            if type(node) is bytes:
+                node = self._load(holder, field, child_layer, low, high)
+            elif node is None and create:
+                node = self._add([], {"e": [], "l": None}, child_layer, holder, field)
+        assert not isinstance(node, bytes)
+        return node, low, high, ancestors
 
     def _merge(
         self,
-        left: Child,
-        right: Child,
+        holder: Wire,
+        field: str,
+        right_holder: Wire,
+        right_field: str,
         key: bytes,
         layer: int,
-        low: bytes | None,
-        high: bytes | None,
-    ) -> Child:
-        """Joins the two subtrees around a removed key."""
+        low: bytes,
+        high: bytes,
+    ) -> None:
+        """Joins the two subtrees around a removed key at the place of the left one."""
+        left, right = holder[field], right_holder[right_field]
         if left is None or right is None:
-            return right if left is None else left
-        if isinstance(left, bytes):
-            left = self._load(left, layer, low, key)
-        if isinstance(right, bytes):
-            right = self._load(right, layer, key, high)
-        middle = self._merge(
-            left.child(len(left.keys)),
-            right.left,
-            key,
-            layer - 1,
-            left.keys[-1] if left.keys else low,
-            right.keys[0] if right.keys else high,
-        )
+            _hang(right if left is None else left, holder, field)
+            return
+        if type(left) is bytes:
+            left = self._load(holder, field, layer, low, key)
+        if type(right) is bytes:
+            right = self._load(right_holder, right_field, layer, key, high)
         seam = len(left.keys)
-        left.set_child(seam, middle)
+        holder, field = left.link(seam)
+        low = left.keys[-1] if left.keys else low
+        high = right.keys[0] if right.keys else high
+        self._merge(holder, field, right.wire, "l", key, layer - 1, low, high)
         left.keys += right.keys
-        left.entries += right.entries
+        left.wire["e"] += right.wire["e"]
         left.compress_key(seam)
-        left.cid = None
-        return left
+        _take_off(right)
 
     def _split(
-        self, child: Child, key: bytes, layer: int, low: bytes | None, high: bytes | None
-    ) -> tuple[Child, Child]:
-        """Cuts a subtree in two at a key that is about to be inserted above it."""
-        if child is None:
-            return None, None
-        node = self._load(child, layer, low, high) if isinstance(child, bytes) else child
-        index = bisect_left(node.keys, key)
-        low, high = _bounds(node, index, low, high)
-        left, right = self._split(node.child(index), key, layer - 1, low, high)
-        after = Node(node.keys[index:], node.entries[index:], right)
-        after.compress_key(0)
-        del node.keys[index:], node.entries[index:]
-        node.set_child(index, left)
-        node.cid = None
-        return (
-            node if node.keys or left is not None else None,
-            after if after.keys or right is not None else None,
-        )
+        self,
+        holder: Wire,
+        field: str,
+        key: bytes,
+        layer: int,
+        low: bytes,
+        high: bytes,
+    ) -> Node | None:
+        """Cuts a subtree in two at a key that is about to be inserted above it.
 
-    def _load(self, cid: bytes, layer: int, low: bytes | None, high: bytes | None) -> Node:
+        Returns:
+            The part behind the key; the one before it stays at its place.
+        """
+        node = holder[field]
+        if node is None:
+            return None
+        if type(node) is bytes:
+            node = self._load(holder, field, layer, low, high)
+        keys, entries = node.keys, node.wire["e"]
+        index = bisect_left(keys, key)
+        low, high = _bounds(keys, index, low, high)
+        holder, field = node.link(index)
+        right = self._split(holder, field, key, layer - 1, low, high)
+        after = None
+        if index < len(keys) or right is not None:
+            after = Node(keys[index:], {"e": entries[index:], "l": None}, None, "")
+            _hang(right, after.wire, "l")
+            after.compress_key(0)
+            self._layers[layer].append(after)
+        del keys[index:], entries[index:]
+        if not keys and node.wire["l"] is None:
+            _take_off(node)
+        return after
+
+    def _load(self, holder: Wire, field: str, layer: int, low: bytes, high: bytes) -> Node:
         """Loads a node into its place: at `layer`, between the keys `low` and `high`."""
-        node = self._parse(cid)
-        check_place(node, layer, low, high)
+        keys, wire, _ = self._parse(holder[field], layer, low, high)
+        # As `_add`, in line.
+        node = holder[field] = Node(keys, wire, holder, field)
+        self._layers[layer].append(node)
         return node
 
     def _has(self, cid: bytes) -> bool:
         return cid in self._blocks
 
-    def _parse(self, cid: bytes) -> Node:
-        # Key ranges are disjoint, so a subtree can occur only once. Also ends a cycle. spec: B-45
-        if cid in self._loaded:
-            raise MstError(Reason.MST_RECURRENCE, "a node occurs twice in one tree")
-        self._loaded.add(cid)
-        block = self._blocks.get(cid)
+    def _parse(
+        self, cid: bytes, layer: int | None, low: bytes, high: bytes
+    ) -> tuple[list[bytes], Wire, int]:
+        block = self._unread.pop(cid, None)
         if block is None:
+            # Key ranges are disjoint, so a subtree can occur only once (spec: B-45). Also ends
+            # a cycle.
+            if cid in self._blocks:
+                raise MstError(Reason.MST_RECURRENCE, "a node occurs twice in one tree")
             raise MstError(Reason.MST_BLOCK_MISSING, "a node that is needed was not sent")
-        return parse_node(block, cid)
+        return parse_node(block, layer, low, high)
+
+    def _add(self, keys: list[bytes], wire: Wire, layer: int, holder: Wire, field: str) -> Node:
+        """Puts a node in memory into its place."""
+        node = holder[field] = Node(keys, wire, holder, field)
+        self._layers[layer].append(node)
+        return node
 
 
-def _bounds(
-    node: Node, index: int, low: bytes | None, high: bytes | None
-) -> tuple[bytes | None, bytes | None]:
+def _hang(child: Child, holder: Wire, field: str) -> None:
+    """Puts a child, or none, into another place."""
+    holder[field] = child
+    if type(child) is Node:
+        child.holder, child.field = holder, field
+
+
+def _take_off(node: Node) -> None:
+    """Takes a node out of the tree."""
+    assert node.holder is not None
+    node.holder[node.field] = None
+    node.holder = None
+
+
+def _bounds(keys: list[bytes], index: int, low: bytes, high: bytes) -> tuple[bytes, bytes]:
     """Narrows a range to that of a node's child."""
-    keys = node.keys
     return (keys[index - 1] if index else low, keys[index] if index < len(keys) else high)
 
 

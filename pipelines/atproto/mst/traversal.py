@@ -8,7 +8,13 @@ spec: B-20…B-46, C-10, C-11.
 from collections.abc import Generator
 from typing import TypeAlias
 
-from pipelines.atproto.mst.node import EMPTY_ROOT_CID, Node, check_place, check_root, parse_node
+from pipelines.atproto.mst.node import (
+    ABOVE_ALL_KEYS,
+    BELOW_ALL_KEYS,
+    EMPTY_ROOT_CID,
+    Wire,
+    parse_node,
+)
 
 # What a traversal asks for: a raw CID; and for a record its key, for a node None.
 Wanted: TypeAlias = tuple[bytes, bytes | None]
@@ -39,22 +45,24 @@ def traverse(root: bytes) -> Traversal:
     Raises:
         MstError: a node breaks a rule.
     """
-    node = parse_node((yield root, None), root)
+    block = yield root, None
     if root != EMPTY_ROOT_CID:
-        yield from _below(node, check_root(node), None, None)
+        keys, wire, layer = parse_node(block, None)
+        yield from _below(keys, wire, layer, BELOW_ALL_KEYS, ABOVE_ALL_KEYS)
 
 
-def _below(node: Node, layer: int, low: bytes | None, high: bytes | None) -> Traversal:
+def _below(keys: list[bytes], wire: Wire, layer: int, low: bytes, high: bytes) -> Traversal:
     """Walks a node that was checked, and all below it."""
-    keys, entries = node.keys, node.entries
-    child = node.left
-    for index in range(len(keys) + 1):
-        end = keys[index] if index < len(keys) else high
-        if isinstance(child, bytes):
-            inner = parse_node((yield child, None), child)
-            check_place(inner, layer - 1, low, end)
-            yield from _below(inner, layer - 1, low, end)
-        if index < len(keys):
-            entry = entries[index]
-            yield entry["v"], keys[index]
-            child, low = entry["t"], end
+    child = wire["l"]
+    for key, entry in zip(keys, wire["e"], strict=True):
+        if child is not None:
+            yield from _child(child, layer - 1, low, key)
+        yield entry["v"], key
+        child, low = entry["t"], key
+    if child is not None:
+        yield from _child(child, layer - 1, low, high)
+
+
+def _child(cid: bytes, layer: int, low: bytes, high: bytes) -> Traversal:
+    keys, wire, _ = parse_node((yield cid, None), layer, low, high)
+    yield from _below(keys, wire, layer, low, high)

@@ -17,7 +17,7 @@ from pipelines.atproto import cbor
 from pipelines.atproto.cid import cid_of
 from pipelines.atproto.errors import CommitError, Reason
 from pipelines.atproto.mst.inversion import PartialTree
-from pipelines.atproto.mst.node import EMPTY_NODE, EMPTY_ROOT_CID, Child, Node
+from pipelines.atproto.mst.node import EMPTY_NODE, EMPTY_ROOT_CID, Child, Node, Wire, layer_of
 
 
 class StoredNode:
@@ -143,25 +143,25 @@ class Entry(NamedTuple):
 
 def _walk(node: StoredNode) -> Iterator[StoredNode | Entry]:
     yield node
-    opened = _open(node)
-    children = node.children or (None,) * (len(opened.keys) + 1)
+    keys, wire = _open(node)
+    children = node.children or (None,) * (len(keys) + 1)
     if children[0] is not None:
         yield from _walk(children[0])
-    for key, entry, child in zip(opened.keys, opened.entries, children[1:], strict=True):
+    for key, entry, child in zip(keys, wire["e"], children[1:], strict=True):
         yield Entry(key, entry["v"])
         if child is not None:
             yield from _walk(child)
 
 
-def _open(stored: StoredNode) -> Node:
+def _open(stored: StoredNode) -> tuple[list[bytes], Wire]:
     """Decodes a node of our own making, which needs no checks."""
-    value = cbor.decode_loose(stored.block)
+    wire: Wire = cbor.decode_matched(stored.block)
     keys = []
     key = b""
-    for entry in value["e"]:
+    for entry in wire["e"]:
         key = key[: entry["p"]] + entry["k"]
         keys.append(key)
-    return Node(keys, value["e"], value["l"], stored.cid)
+    return keys, wire
 
 
 class _Edit(PartialTree):
@@ -196,27 +196,27 @@ class _Edit(PartialTree):
                 node = children[index] if children and not is_here else None
         return blocks
 
-    def _load(self, cid: bytes, _layer: int, _low: bytes | None, _high: bytes | None) -> Node:
-        return self._parse(cid)
-
     def _has(self, cid: bytes) -> bool:
         return cid in self._stored
 
-    def _parse(self, cid: bytes) -> Node:
+    def _parse(
+        self, cid: bytes, layer: int | None, _low: bytes, _high: bytes
+    ) -> tuple[list[bytes], Wire, int]:
         stored = self._stored[cid]
         for child in stored.children:
             if child is not None:
                 self._stored[child.cid] = child
-        return _open(stored)
+        keys, wire = _open(stored)
+        return keys, wire, layer_of(keys[0]) if layer is None else layer
 
     def _close(self, node: Node) -> StoredNode:
         """Encodes an opened node and what is open below it."""
-        if node.cid is not None:
-            return self._stored[node.cid]
-        left = self._at_rest(node.left)
+        wire = node.wire
+        left = self._at_rest(wire["l"])
+        wire["l"] = None if left is None else left.cid
         children = [left]
         has_children = left is not None
-        for entry in node.entries:
+        for entry in wire["e"]:
             child = entry["t"]
             # In line, as most are None.
             subtree = None if child is None else self._at_rest(child)
@@ -224,7 +224,7 @@ class _Edit(PartialTree):
                 entry["t"] = subtree.cid
                 has_children = True
             children.append(subtree)
-        block = cbor.encode({"e": node.entries, "l": None if left is None else left.cid})
+        block = cbor.encode_matched(wire)
         stored = StoredNode(cid_of(block), block, tuple(children) if has_children else ())
         self._keys[stored.cid] = node.keys
         return stored
@@ -236,7 +236,7 @@ class _Edit(PartialTree):
 
     def _keys_of(self, node: StoredNode) -> list[bytes]:
         keys = self._keys.get(node.cid)
-        return _open(node).keys if keys is None else keys
+        return _open(node)[0] if keys is None else keys
 
 
 def _descend_edge(node: StoredNode | None, side: int, blocks: dict[bytes, bytes]) -> None:
