@@ -42,6 +42,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "cid": ("unit/test_cid.py", "property/test_cbor.py"),
     "keys": ("unit/test_keys.py", "property/test_keys.py"),
     "mst/building": ("unit/test_mst_building.py", "property/test_mst.py"),
+    "mst/difference": ("unit/test_mst_difference.py", "property/test_difference.py"),
     "mst/inversion": (
         "unit/test_mst.py",
         "property/test_mst.py",
@@ -50,9 +51,9 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "mst/node": ("unit/test_mst.py", "unit/test_mst_building.py", "property/test_mst.py"),
     "mst/traversal": ("unit/test_repo.py", "property/test_repo.py"),
     "mst/tree": ("unit/test_tree.py", "property/test_tree.py"),
-    "repo_reader": ("unit/test_repo.py", "property/test_repo.py"),
+    "repo_reader": ("unit/test_repo.py", "property/test_repo.py", "unit/test_bounds.py"),
     "signing": ("unit/test_signing.py", "unit/test_keys.py"),
-    "spill": ("unit/test_repo.py", "property/test_repo.py"),
+    "spill": ("unit/test_spill.py", "unit/test_repo.py", "property/test_repo.py"),
 }
 
 

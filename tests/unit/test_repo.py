@@ -30,6 +30,7 @@ from pipelines.atproto import car, mst, repo, repo_reader, spill
 from pipelines.atproto.car import MAX_SECTION_BYTES, CarSource
 from pipelines.atproto.commit import MAX_RECORD_BYTES
 from pipelines.atproto.errors import MstError, Reason
+from pipelines.atproto.syntax import Did
 
 _KEYS = (LEAF_BEFORE, INNER_BEFORE, LEAF_BETWEEN, TOP, LEAF_AFTER, INNER_AFTER)
 _REPO = export({f"com.example.note/{n:05}": record(f"note {n}") for n in range(60)})
@@ -182,6 +183,8 @@ def test_further_roots_have_no_meaning() -> None:
     body = b"".join(wire.car_section(cid_of(block), block) for block in _BLOCKS)
     car = wire.car_header([cid_of(_REPO.commit), cid_of(b"another")]) + body
     assert _read(car)[0] == _REPO.contents()
+    # Nothing needs to be kept aside: the first root is the first block.
+    assert _read(car, limits=repo.Limits(spill_bytes=0))[0] == _REPO.contents()
 
 
 def test_blobs_are_surplus() -> None:
@@ -309,7 +312,8 @@ def test_another_signer_is_refused_before_any_record(blocks: list[bytes]) -> Non
 def test_another_account_is_refused(blocks: list[bytes]) -> None:
     """Spec: B-05."""
     assert _read(_REPO.car(blocks), did=DID)[1] == _VERIFIED
-    assert _reason(_REPO.car(blocks), did=OTHER_DID) is Reason.COMMIT_DID_MISMATCH
+    for other in (OTHER_DID, Did("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa")):
+        assert _reason(_REPO.car(blocks), did=other) is Reason.COMMIT_DID_MISMATCH
 
 
 def test_errors_name_the_repository_once_it_is_known() -> None:
@@ -488,6 +492,13 @@ def test_a_car_has_a_limit_and_may_reach_it() -> None:
     car = _REPO.car()
     assert _read(car, limits=repo.Limits(car_bytes=len(car)))[1] == _VERIFIED
     assert _reason(car, limits=repo.Limits(car_bytes=len(car) - 1)) is Reason.CAR_TOO_LARGE
+
+
+def test_who_says_nothing_gets_limits() -> None:
+    """Spec: M-06, M-07: 8 GiB of a CAR, 2 GiB kept aside, 64 MiB of repeated records."""
+    limits = repo.DEFAULT_LIMITS
+    assert (limits.car_bytes, limits.spill_bytes) == (8_589_934_592, 2_147_483_648)
+    assert repo_reader.MAX_REPEATED_BYTES == 67_108_864
 
 
 def test_only_what_is_out_of_order_has_to_fit_into_the_spill() -> None:
