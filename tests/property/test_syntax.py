@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipelines.atproto import strings, syntax
@@ -94,6 +94,8 @@ def test_foreign_characters_at_either_end_are_refused(
     parse: Callable[[object], object], good: str, bad: str, at_end: bool
 ) -> None:
     """Spec: K, Z-1."""
+    # A URI may end in its query or fragment, and these may be empty.
+    assume(not (parse is strings.parse_uri and at_end and bad in {"#", "?"}))
     with pytest.raises(IdentifierError):
         parse(good + bad if at_end else bad + good)
 
