@@ -29,9 +29,10 @@ from support.repo import (
 )
 from support.work import count_steps, peak_bytes
 
-from pipelines.atproto import atjson, car, cbor, frames
+from pipelines.atproto import atjson, car, cbor, commit, frames
 from pipelines.atproto.errors import Reason
 from pipelines.atproto.frames import Action
+from pipelines.atproto.mst import node
 from pipelines.explode.outputs import (
     EVENT_JSON_BUDGET_BYTES,
     RECORDS_BUDGET_BYTES,
@@ -97,6 +98,11 @@ def _same_record(count: int) -> bytes:
     return made.car(dict.fromkeys(made.ordered()))
 
 
+def _node(count: int) -> bytes:
+    keys = [path.encode() for path in _paths(count)]
+    return oracle.encode_node(oracle.Node(keys, [_ROOT] * count, [None] * (count + 1)))
+
+
 def _byte_by_byte(raw: bytes) -> object:
     reader = car.CarReader()
     for n in range(len(raw)):
@@ -142,6 +148,11 @@ _SHAPES = {
     "repository with surplus": _Shape(PARSERS["repo.verify_repo"].call, _surplus, is_cheap=False),
     "repository of one record": _Shape(
         PARSERS["repo.verify_repo"].call, _same_record, is_cheap=False
+    ),
+    "commit object of maps": _Shape(commit.parse_commit, lambda n: dag_cbor([{}] * n)),
+    "node of many entries": _Shape(lambda raw: node.parse_node(raw, 0), _node),
+    "node of many entries, cut": _Shape(
+        lambda raw: node.parse_node(raw, 0), lambda n: _node(n)[:-1]
     ),
     "CBOR of maps": _Shape(cbor.decode, lambda n: dag_cbor([{}] * n)),
     "CBOR, sequence": _Shape(cbor.decode_sequence, lambda n: b"\xa0" * n),
