@@ -104,7 +104,7 @@ def _work_off(kafka: KafkaConfig, sim: SimServer, frames: list[bytes]) -> float:
             slot="bench",
             topics=[kafka.topic("frames")],
             stage=stage,
-            should_stop=lambda: stage.groups["proven"].get("commit", 0) >= len(frames),
+            should_stop=lambda: stage.groups.get("proven", {}).get("commit", 0) >= len(frames),
         )
         started_s = time.perf_counter()
         loop.run()
