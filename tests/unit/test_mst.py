@@ -28,6 +28,7 @@ from pipelines.atproto import mst
 from pipelines.atproto.cid import RAW_PREFIX
 from pipelines.atproto.errors import CommitError, MstError, Reason
 from pipelines.atproto.frames import Action, Op
+from pipelines.atproto.mst.node import parse_node
 
 _ALL = (LEAF_BEFORE, INNER_BEFORE, LEAF_BETWEEN, TOP, LEAF_AFTER, INNER_AFTER)
 _LEAVES = oracle.sample_paths(0, 40)
@@ -339,6 +340,21 @@ def test_a_key_has_at_most_1024_bytes() -> None:
     assert _reason(lambda: _look(node([longer]))) is Reason.MST_NODE
     # Here no part of the key is too long.
     assert _reason(lambda: _look(node([longest, longer]))) is Reason.MST_KEY
+
+
+def test_the_limits_are_those_of_the_specifications() -> None:
+    """Spec: M-02, M-03, B-22."""
+    limits = (mst.MAX_NODE_ENTRIES_COUNT, mst.MAX_LAYER, mst.MAX_KEY_BYTES)
+    assert limits == (1_000, 31, 1_024)
+
+
+def test_a_node_stands_in_the_one_layer_of_its_keys() -> None:
+    """Spec: B-24: in none of the other layers that a tree may have."""
+    block = node([INNER_BEFORE])
+    keys, _, layer = parse_node(block, 1)
+    assert (keys, layer) == ([INNER_BEFORE.encode()], 1)
+    for other in {*range(mst.MAX_LAYER + 1)} - {1}:
+        assert _reason(partial(parse_node, block, other)) is Reason.MST_LAYER
 
 
 def _set_max_layer(monkeypatch: pytest.MonkeyPatch, layer: int) -> None:

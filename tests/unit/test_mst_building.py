@@ -60,6 +60,9 @@ def test_layers_without_keys_are_chains_of_empty_nodes(layer: int) -> None:
         pytest.param([(b"", VALUE)], Reason.MST_KEY, id="empty bytes"),
         pytest.param([("\ud800", VALUE)], Reason.MST_KEY, id="lone surrogate"),
         pytest.param([(" b/1", VALUE)], Reason.MST_KEY, id="space"),
+        pytest.param(
+            [("\x7f", VALUE)], Reason.MST_KEY, id="the first after ASCII that is printed"
+        ),
         pytest.param([(VALUE, VALUE)], Reason.MST_KEY, id="like a CID"),
         pytest.param(
             [(b"b/1", VALUE), (b"b/1" + VALUE, VALUE)], Reason.MST_KEY, id="like a CID at the end"
