@@ -5,7 +5,7 @@ The package's docstring has the terms. Source: draft-holmgren-at-repository "Tre
 spec: B-20…B-46, C-10, C-11.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TypeAlias
 
 from pipelines.atproto.mst.node import (
@@ -46,23 +46,37 @@ def traverse(root: bytes) -> Traversal:
         MstError: a node breaks a rule.
     """
     block = yield root, None
-    if root != EMPTY_ROOT_CID:
-        keys, wire, layer = parse_node(block, None)
-        yield from _below(keys, wire, layer, BELOW_ALL_KEYS, ABOVE_ALL_KEYS)
+    if root == EMPTY_ROOT_CID:
+        return
+    keys, wire, layer = parse_node(block, None)
+    # Not a generator within a generator for each layer: a block would pass through all of them.
+    way_down = [_items(keys, wire, BELOW_ALL_KEYS, ABOVE_ALL_KEYS)]
+    while way_down:
+        for cid, key, low, high in way_down[-1]:
+            if key is not None:
+                yield cid, key
+                continue
+            layer -= 1
+            keys, wire, _ = parse_node((yield cid, None), layer, low, high)
+            way_down.append(_items(keys, wire, low, high))
+            break
+        else:
+            way_down.pop()
+            layer += 1
 
 
-def _below(keys: list[bytes], wire: Wire, layer: int, low: bytes, high: bytes) -> Traversal:
-    """Walks a node that was checked, and all below it."""
+def _items(
+    keys: list[bytes], wire: Wire, low: bytes, high: bytes
+) -> Iterator[tuple[bytes, bytes | None, bytes, bytes]]:
+    """Yields a node's records and children in order.
+
+    Of a record its CID and key, of a child its CID, None, and the keys between which it hangs.
+    """
     child = wire["l"]
     for key, entry in zip(keys, wire["e"], strict=True):
         if child is not None:
-            yield from _child(child, layer - 1, low, key)
-        yield entry["v"], key
+            yield child, None, low, key
+        yield entry["v"], key, low, high
         child, low = entry["t"], key
     if child is not None:
-        yield from _child(child, layer - 1, low, high)
-
-
-def _child(cid: bytes, layer: int, low: bytes, high: bytes) -> Traversal:
-    keys, wire, _ = parse_node((yield cid, None), layer, low, high)
-    yield from _below(keys, wire, layer, low, high)
+        yield child, None, low, high
