@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from pipelines.doctor.findings import Judgement, Result, fine
+from pipelines.doctor.findings import Judgement, Result, counted, fine
 from pipelines.doctor.snapshot import Access, Cluster
 from pipelines.kafka.clients import MAX_MESSAGE_BYTES, SESSION_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS
 from pipelines.kafka.topics import registry
@@ -28,7 +28,7 @@ def judge_access(access: Access) -> Judgement:
         if all(server in broken for server in told):
             return Judgement(
                 Result.WRONG,
-                f"none of {len(told)} addresses can be connected to",
+                f"none of {counted(len(told), 'address', 'addresses')} can be connected to",
                 details,
                 "start a broker (`standpipe kafka start`, or its own service), or name another "
                 "with --bootstrap-servers",
@@ -44,8 +44,8 @@ def judge_access(access: Access) -> Judgement:
     if sent:
         return Judgement(
             Result.WRONG,
-            f"the cluster sends its clients to {len(sent)} addresses that cannot be connected to "
-            "from here",
+            f"the cluster sends its clients to {counted(len(sent), 'address', 'addresses')} that "
+            "cannot be connected to from here",
             details,
             "correct advertised.listeners of these brokers, or the way to them from this machine",
         )
@@ -56,7 +56,7 @@ def judge_access(access: Access) -> Judgement:
             details,
             "start them, or take them out of --bootstrap-servers",
         )
-    return fine(f"{len(access.servers) - len(told)} brokers, each can be connected to")
+    return fine(f"{counted(len(access.servers) - len(told), 'broker')} that can be connected to")
 
 
 def judge_versions(metadata_versions: Mapping[str, int]) -> Judgement:
@@ -66,20 +66,20 @@ def judge_versions(metadata_versions: Mapping[str, int]) -> Judgement:
     if old:
         return Judgement(
             Result.WRONG,
-            f"{len(old)} brokers are older than Kafka 4.0",
+            f"{counted(len(old), 'broker')} older than Kafka 4.0",
             tuple(f"{name}: metadata version {metadata_versions[name]}" for name in old),
             "upgrade to Kafka 4.2.1, which everything here is tested with",
         )
     if risky:
         return Judgement(
             Result.WARNING,
-            f"{len(risky)} brokers are of Kafka 4.3",
+            f"{counted(len(risky), 'broker')} of Kafka 4.3",
             tuple(f"{name}: metadata version {metadata_versions[name]}" for name in risky),
             "if it is 4.3.0: it loses transaction markers when a broker starts again, and readers "
             "then wait for ever; use 4.2.1, or a 4.3 in which that is fixed",
         )
     return fine(
-        f"{len(metadata_versions)} brokers, metadata version up to "
+        f"{counted(len(metadata_versions), 'broker')}, metadata version up to "
         f"{max(metadata_versions.values())} (Kafka 4.3 has {METADATA_VERSION_4_3})"
     )
 
@@ -150,12 +150,12 @@ def judge_settings(cluster: Cluster) -> Judgement:
     ]
     if not broken:
         return fine(
-            f"{len(_RULES)} settings of {len(cluster.brokers)} brokers are as we need them"
+            f"{len(_RULES)} settings of {counted(len(cluster.brokers), 'broker')}, as we need them"
         )
     is_wrong = any(rule.result is Result.WRONG for rule, _, _ in broken)
     return Judgement(
         Result.WRONG if is_wrong else Result.WARNING,
-        f"{len({rule.setting for rule, _, _ in broken})} settings are not as we need them",
+        f"{counted(len({rule.setting for rule, _, _ in broken}), 'setting')} not as we need it",
         tuple(
             f"{broker.name}: {rule.setting} is {value}, should be {rule.want}; otherwise "
             f"{rule.otherwise}"
@@ -176,7 +176,7 @@ def judge_sizes(cluster: Cluster) -> Judgement:
         )
     return Judgement(
         Result.WRONG,
-        f"{len(details)} limits do not fit the messages that the stages write",
+        f"{counted(len(details), 'limit')} not fit for the messages that the stages write",
         tuple(details),
         "`standpipe topics apply` sets those of topics; those of brokers are in their "
         "server.properties",

@@ -79,6 +79,11 @@ class Unknown:
     why: str
 
 
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Returns a number with its noun; the plural where it is not the noun with an s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {plural or noun + 's'}"
+
+
 def fine(found: str) -> Judgement:
     """Returns that all is as it should be."""
     return Judgement(Result.OK, found)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pipelines.atproto.commit import MAX_CLOCK_SKEW_US
-from pipelines.doctor.findings import Judgement, Result, fine
+from pipelines.doctor.findings import Judgement, Result, counted, fine
 from pipelines.doctor.snapshot import Clock, Directory, Disk
 from pipelines.status.overview import Overview
 from pipelines.status.text import duration_text
@@ -25,14 +25,17 @@ def judge_processes(overview: Overview) -> Judgement:
     if overview.problems:
         return Judgement(
             Result.WRONG,
-            f"{len(overview.problems)} problems with processes",
+            f"{counted(len(overview.problems), 'problem')} with processes",
             tuple(overview.problems),
             "`standpipe status` shows all of them",
         )
     alive = sum(
         process.condition.is_alive for stage in overview.stages for process in stage.processes
     )
-    return fine(f"{alive} processes of {len(overview.stages)} stages are alive")
+    return fine(
+        f"{counted(alive, 'process', 'processes')} of "
+        f"{counted(len(overview.stages), 'stage')} alive"
+    )
 
 
 def judge_clocks(clocks: Sequence[Clock]) -> Judgement:
@@ -40,10 +43,10 @@ def judge_clocks(clocks: Sequence[Clock]) -> Judgement:
     off = [clock for clock in clocks if abs(clock.ahead_s) >= SKEW_WARNING_S]
     worst_s = max((abs(clock.ahead_s) for clock in clocks), default=0.0)
     if not off:
-        return fine(f"{len(clocks)} clocks are within {worst_s:.2f} s of the broker's")
+        return fine(f"{counted(len(clocks), 'clock')}, within {worst_s:.2f} s of the broker's")
     return Judgement(
         Result.WRONG if worst_s >= SKEW_WRONG_S else Result.WARNING,
-        f"{len(off)} of {len(clocks)} clocks differ from the broker's, by up to "
+        f"{len(off)} of {counted(len(clocks), 'clock')} not as the broker's, by up to "
         f"{duration_text(worst_s)}",
         tuple(
             f"{clock.name} is {duration_text(abs(clock.ahead_s))} "
@@ -69,7 +72,7 @@ def judge_disks(disks: Sequence[Disk]) -> Judgement:
         return fine("; ".join(_disk_text(disk) for disk in disks))
     return Judgement(
         Result.WARNING if bad is tight else Result.WRONG,
-        f"{len(bad)} of {len(disks)} folders of local stores are "
+        f"{len(bad)} of {counted(len(disks), 'folder')} of local stores "
         + ("not usable" if bad is unusable else "short of room"),
         tuple(_disk_text(disk) for disk in bad),
         "make room, or put the stores elsewhere with --state-dir; a store may be deleted while "

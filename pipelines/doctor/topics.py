@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from pipelines.doctor.findings import Judgement, Result, fine
+from pipelines.doctor.findings import Judgement, Result, counted, fine
 from pipelines.doctor.snapshot import Cluster, Copies, Replicas
-from pipelines.kafka.admin import DEFAULT_REPLICATION_FACTOR, PARTITIONS_REMEDY
+from pipelines.kafka.admin import DEFAULT_REPLICATION_FACTOR
 from pipelines.kafka.topics import registry
 
 # Settings on which it depends whether anything is lost; others cost disk or time.
@@ -30,7 +30,7 @@ def judge_missing(cluster: Cluster) -> Judgement:
         return fine(f"all {len(registry().topics)} topics of the registry exist")
     return Judgement(
         Result.WRONG,
-        f"{count} topics of the registry do not exist",
+        f"{counted(count, 'topic')} of the registry missing",
         tuple(topic.name for topic in plan.create),
         "`standpipe topics apply` creates them; stages refuse to start without",
     )
@@ -43,9 +43,10 @@ def judge_partitions(cluster: Cluster) -> Judgement:
         return fine(f"{plan.partitions} partitions in each topic that is partitioned by DID")
     return Judgement(
         Result.WRONG,
-        f"{len(plan.refused)} topics have another number of partitions than they should",
+        f"{counted(len(plan.refused), 'topic')} with another number of partitions than is right",
         tuple(str(difference) for difference in plan.refused),
-        "stages that use them refuse to start; " + PARTITIONS_REMEDY,
+        "stages that use them refuse to start; delete a topic that is empty and run `standpipe "
+        "topics apply`, else make a new generation of topics with another --topic-prefix",
     )
 
 
@@ -53,12 +54,15 @@ def judge_settings(cluster: Cluster) -> Judgement:
     """Judges whether topics have the settings of the registry."""
     different = cluster.plan.alter
     if not different:
-        return fine(f"settings of {len(cluster.plan.equal)} topics are as the registry says")
+        return fine(
+            f"settings of {counted(len(cluster.plan.equal), 'topic')} as the registry says"
+        )
     is_vital = any(difference.name in _VITAL_SETTINGS for difference in different)
     topics_count = len({difference.topic for difference in different})
     return Judgement(
         Result.WRONG if is_vital else Result.WARNING,
-        f"{len(different)} settings of {topics_count} topics differ from the registry",
+        f"{counted(len(different), 'setting')} of "
+        f"{counted(topics_count, 'topic')} not as the registry says",
         tuple(
             f"{difference.topic}: {difference.name} is {difference.have}, should be "
             f"{difference.want}"
@@ -76,8 +80,8 @@ def judge_foreign(cluster: Cluster) -> Judgement:
         return fine(f"no other topics begin with {cluster.plan.kafka.topic('')}")
     return Judgement(
         Result.WARNING,
-        f"{len(foreign)} topics begin with {cluster.plan.kafka.topic('')} and are not in the "
-        "registry",
+        f"{counted(len(foreign), 'topic')} beginning with {cluster.plan.kafka.topic('')} and not "
+        "in the registry",
         foreign,
         "a stage of another version, or with other collections, may write them: run the same "
         "version everywhere; what nobody writes any more can be deleted with Kafka's tools",
@@ -97,28 +101,30 @@ def judge_replicas(copies: Copies) -> Judgement:
     if headless:
         return Judgement(
             Result.WRONG,
-            f"{len(headless)} of {len(replicas)} partitions have no leader: nobody can read or "
-            "write them",
+            f"{len(headless)} of {counted(len(replicas), 'partition')} without a leader: nobody "
+            "can read or write them",
             _names(headless),
             "start the brokers that have their copies; the brokers' logs say what keeps them down",
         )
     if behind:
         return Judgement(
             Result.WARNING,
-            f"{len(behind)} of {len(replicas)} partitions lack copies that are up to date",
+            f"{len(behind)} of {counted(len(replicas), 'partition')} with copies "
+            "that are not up to date",
             _names(behind),
             "a broker is down or slow: until it has caught up, one more loss stops the writers",
         )
     if few:
         return Judgement(
             Result.WARNING,
-            f"{len(few)} partitions have fewer than {DEFAULT_REPLICATION_FACTOR} copies on "
+            f"{counted(len(few), 'partition')} with fewer than "
+            f"{DEFAULT_REPLICATION_FACTOR} copies on "
             f"{brokers_count} brokers",
             _names(few),
             "a single broker can take them with it: move them to more brokers with "
             "kafka-reassign-partitions.sh",
         )
-    return fine(f"{len(replicas)} partitions have a leader and all their copies")
+    return fine(f"{counted(len(replicas), 'partition')} with a leader and all copies")
 
 
 def _names(replicas: Iterable[Replicas]) -> tuple[str, ...]:

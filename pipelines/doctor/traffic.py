@@ -7,7 +7,7 @@ taken for stuck is up to whoever looked (`is_settled` says when nothing is suspi
 from collections.abc import Iterator
 from typing import Final
 
-from pipelines.doctor.findings import Judgement, Result, fine
+from pipelines.doctor.findings import Judgement, Result, counted, fine
 from pipelines.doctor.snapshot import Group, Look, Traffic
 from pipelines.kafka.clients import TRANSACTION_TIMEOUT_MS
 from pipelines.kafka.messages import Position
@@ -52,8 +52,8 @@ def judge_transactions(traffic: Traffic) -> Judgement:
     seconds = duration_text(traffic.watched_s)
     if not hanging:
         return fine(
-            f"{len(traffic.last.ends)} partitions, none with a transaction that stayed open for "
-            f"{seconds}"
+            f"{counted(len(traffic.last.ends), 'partition')}, none with a transaction that stayed "
+            f"open for {seconds}"
         )
     limit_s = TRANSACTION_TIMEOUT_MS / 1000
     details = []
@@ -67,12 +67,12 @@ def judge_transactions(traffic: Traffic) -> Judgement:
     stable = traffic.last.ends[hanging[0]].stable
     return Judgement(
         Result.WRONG,
-        f"on {len(hanging)} of {len(traffic.last.ends)} partitions a transaction stayed open for "
-        f"{seconds}; ours end after {limit_s:.0f} s",
+        f"on {len(hanging)} of {counted(len(traffic.last.ends), 'partition')} a transaction "
+        f"stayed open for {seconds}; ours end after {limit_s:.0f} s",
         tuple(details),
         "if a producer of somebody else runs there, end it; else abort the transaction with "
-        f"Kafka's tool: kafka-transactions.sh abort --topic {topic} --partition {partition} "
-        f"--start-offset {stable}",
+        "Kafka's tool: kafka-transactions.sh --bootstrap-server … abort --topic "
+        f"{topic} --partition {partition} --start-offset {stable}",
     )
 
 
@@ -91,10 +91,13 @@ def judge_readers(traffic: Traffic) -> Judgement:
         if where in look.ends and at > look.ends[where].stable
     ]
     if not seen:
-        return fine(f"none of {len(traffic.last.positions)} groups was ahead of what is committed")
+        return fine(
+            f"none of {counted(len(traffic.last.positions), 'group')} was ahead "
+            "of what is committed"
+        )
     return Judgement(
         Result.WRONG,
-        f"{len(seen)} times a group was ahead of what is committed",
+        "a group was ahead of what is committed",
         tuple(dict.fromkeys(seen)),
         "set isolation.level=read_committed in these consumers: they process messages of "
         "transactions that may be aborted, and will see them again",
@@ -111,7 +114,7 @@ def judge_stuck(traffic: Traffic) -> Judgement:
     ]
     if not stuck:
         return fine(
-            f"{len(traffic.groups)} groups, each without work or moving "
+            f"{counted(len(traffic.groups), 'group')}, each without work or moving "
             f"(watched for {duration_text(traffic.watched_s)})"
         )
     idle = [found.stage for _, found in stuck if not found.members_count]
@@ -122,12 +125,12 @@ def judge_stuck(traffic: Traffic) -> Judgement:
     )
     return Judgement(
         Result.WRONG,
-        f"{len(stuck)} of {len(traffic.groups)} groups did not move for "
+        f"{len(stuck)} of {counted(len(traffic.groups), 'group')} did not move for "
         f"{duration_text(traffic.watched_s)}, with work to do",
         tuple(
             f"{group}: {'' if found.lag.is_exact else 'about '}"
             f"{count_text(found.lag.messages_count)} messages behind, the oldest "
-            f"{lag_text(found.lag)} old, {found.members_count} members"
+            f"{lag_text(found.lag)} old, {counted(found.members_count, 'member')}"
             for group, found in stuck
         ),
         remedy,
@@ -140,7 +143,8 @@ def judge_retention(traffic: Traffic) -> Judgement:
     if lost:
         return Judgement(
             Result.WRONG,
-            f"messages were deleted before they were processed, in {len(lost)} partitions",
+            "messages were deleted before they were processed, in "
+            f"{counted(len(lost), 'partition')}",
             tuple(lost),
             "the stage stops there and says so; what was lost has to be fetched again from the "
             "repositories (deploy/RUNBOOK.md says how to go on)",

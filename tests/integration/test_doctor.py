@@ -83,7 +83,7 @@ def test_a_sound_deployment_has_nothing_wrong_with_it(
         outcome = examine(config, sim.addresses.plc)
     assert set(outcome.results().values()) == {"ok"}, outcome.findings
     assert outcome.exit_code == 0
-    assert "1 processes of 1 stages" in outcome.text("processes.alive")
+    assert "1 process of 1 stage alive" in outcome.text("processes.alive")
     assert f"{PARTITIONS} partitions in each" in outcome.text("topics.partitions")
 
 

@@ -126,7 +126,7 @@ def test_a_version_that_loses_markers_or_is_old(
     known: int, result: Result, words: tuple[str, ...]
 ) -> None:
     found = _judge(Check.BROKER_VERSION, metadata_versions={"a:1": 29, "b:1": known})
-    _assert_bad(found, result, "1 brokers", "b:1", *words)
+    _assert_bad(found, result, "1 broker", "b:1", *words)
 
 
 def test_newer_versions_than_4_3_are_no_risk() -> None:
@@ -148,7 +148,7 @@ def test_a_setting_of_a_broker_that_does_not_fit(setting: str, value: str, resul
     found = _judge(
         Check.BROKER_SETTINGS, cluster=cluster_of(existing_topics(), settings={setting: value})
     )
-    _assert_bad(found, result, f"{setting} is {value}", "1 settings")
+    _assert_bad(found, result, f"{setting} is {value}", "1 setting")
 
 
 def test_a_request_that_a_broker_would_refuse_for_its_size() -> None:
@@ -192,14 +192,16 @@ def test_a_topic_that_does_not_exist() -> None:
     topics = existing_topics()
     del topics["atproto.events"]
     found = _judge(Check.TOPICS_MISSING, cluster=cluster_of(topics))
-    _assert_bad(found, Result.WRONG, "1 topics", "atproto.events", "standpipe topics apply")
+    _assert_bad(found, Result.WRONG, "1 topic", "atproto.events", "standpipe topics apply")
 
 
 def test_a_topic_with_another_number_of_partitions() -> None:
     found = _judge(
         Check.TOPICS_PARTITIONS, cluster=cluster_of(changed("latest.other", partitions=3))
     )
-    _assert_bad(found, Result.WRONG, "atproto.latest.other has 3 partitions, wanted 4", "replay")
+    _assert_bad(
+        found, Result.WRONG, "atproto.latest.other has 3 partitions, wanted 4", "--topic-prefix"
+    )
 
 
 @pytest.mark.parametrize(
@@ -227,14 +229,14 @@ def test_a_topic_that_the_registry_does_not_know() -> None:
     topics["atproto.records.com.example.note"] = topics["atproto.records.other"]
     topics["somebody.elses"] = topics["atproto.records.other"]
     found = _judge(Check.TOPICS_FOREIGN, cluster=cluster_of(topics))
-    _assert_bad(found, Result.WARNING, "1 topics", "atproto.records.com.example.note")
+    _assert_bad(found, Result.WARNING, "1 topic", "atproto.records.com.example.note")
     assert not any("somebody" in detail for detail in found.details)
 
 
 @pytest.mark.parametrize(
     ("brokers_count", "bad", "result", "words"),
     [
-        (1, Replicas("t", 1, False, 1, 0), Result.WRONG, ("no leader", "t:1 has 0 of 1")),
+        (1, Replicas("t", 1, False, 1, 0), Result.WRONG, ("without a leader", "t:1 has 0 of 1")),
         (3, Replicas("t", 1, True, 3, 2), Result.WARNING, ("up to date", "t:1 has 2 of 3")),
         (3, Replicas("t", 1, True, 1, 1), Result.WARNING, ("fewer than 3", "t:1 has 1 of 1")),
     ],
@@ -252,7 +254,7 @@ def test_a_transaction_that_stays_open() -> None:
     _assert_bad(
         found,
         Result.WRONG,
-        "on 1 of 1 partitions",
+        "on 1 of 1 partition ",
         "25 s",
         "atproto.frames:0: readers of committed messages wait at offset 7, 1,012 offsets",
         "--topic atproto.frames --partition 0 --start-offset 7",
@@ -289,7 +291,7 @@ def test_a_group_that_reads_what_is_not_committed() -> None:
 def test_a_group_that_has_work_and_does_not_move() -> None:
     still = (5, 20, 20)
     found = _judge(Check.GROUPS_STUCK, traffic=traffic_of(still, still))
-    _assert_bad(found, Result.WRONG, f"{GROUP}: 10 messages behind", "1 members", "25 s")
+    _assert_bad(found, Result.WRONG, f"{GROUP}: 10 messages behind", "1 member", "25 s")
     assert "standpipe status" in found.remedy
     nobody = _judge(Check.GROUPS_STUCK, traffic=traffic_of(still, still, members_count=0))
     _assert_bad(nobody, Result.WRONG, "0 members", "start `standpipe explode`")
@@ -335,7 +337,7 @@ def test_messages_that_were_deleted_before_they_were_processed() -> None:
     _assert_bad(
         found,
         Result.WRONG,
-        "1 partitions",
+        "1 partition",
         f"{GROUP} is at 10 in atproto.frames:0",
         "begins at 11",
     )
@@ -359,7 +361,7 @@ def test_processes_with_problems() -> None:
     assert isinstance(sound, Overview)
     overview = replace(sound, problems=["explode.1 is silent: start it again"])
     found = _judge(Check.PROCESSES_ALIVE, overview=overview)
-    _assert_bad(found, Result.WRONG, "1 problems", "explode.1 is silent")
+    _assert_bad(found, Result.WRONG, "1 problem", "explode.1 is silent")
 
 
 @pytest.mark.parametrize(
