@@ -20,7 +20,7 @@ may be resolved, whether a collection has a schema.
 import re
 from datetime import date
 from functools import lru_cache
-from typing import Final, NamedTuple, NewType
+from typing import Final, NamedTuple, NewType, TypeGuard
 
 from pipelines.atproto.errors import IdentifierError, Reason
 
@@ -55,6 +55,7 @@ TID_PATTERN: Final = "[2-7a-j][2-7a-z]{12}"
 _match_did = re.compile(DID_PATTERN).fullmatch
 _match_handle = re.compile(rf"(?:{_LABEL}\.)+{_LETTER_LABEL}").fullmatch
 _match_nsid = re.compile(_NSID).fullmatch
+_match_plc_did = re.compile("did:plc:[a-z2-7]{24}").fullmatch
 _match_record_key = re.compile(_RECORD_KEY).fullmatch
 _match_path = re.compile(f"({_NSID})/({_RECORD_KEY})").fullmatch
 _match_tid = re.compile(TID_PATTERN).fullmatch
@@ -109,6 +110,14 @@ def parse_did(value: object) -> Did:
     if isinstance(value, str) and len(value) <= MAX_DID_LENGTH and _match_did(value):
         return Did(value)
     raise refusal(Reason.SYNTAX_DID, "a DID", value)
+
+
+def is_plc_did(value: object) -> TypeGuard[Did]:
+    """Tells whether a value is a DID in the one form that the PLC directory makes.
+
+    That is the start of a hash: `did:plc:` and 24 characters of base32. spec: L-05
+    """
+    return isinstance(value, str) and bool(_match_plc_did(value))
 
 
 def parse_handle(value: object) -> Handle:

@@ -100,7 +100,11 @@ def read_source(where: str, kafka: KafkaConfig) -> Source:
             "any more, was aborted, or is the mark of a transaction's end; try a neighbouring "
             "offset, or another topic (`standpipe topics plan` lists them)"
         )
-    return Source(message.value or b"", message)
+    if message.value is None:
+        raise click.ClickException(
+            f"{topic}:{partition}:{offset} is a tombstone: it says that what its key names is gone"
+        )
+    return Source(message.value, message)
 
 
 def _read(file: BinaryIO, name: str) -> bytes:

@@ -11,7 +11,7 @@ import orjson
 
 from pipelines.atproto.errors import Reason
 from pipelines.atproto.frames import Action
-from pipelines.atproto.syntax import Did, Tid
+from pipelines.atproto.syntax import Did, Tid, parse_path
 from pipelines.compact.events import Body, EventOp, Source
 from pipelines.compact.state import RepoState, encode_repo
 from pipelines.kafka.messages import Headers, OutputMessage
@@ -108,8 +108,7 @@ def tombstone_message(
         topics: where outputs go.
     """
     assert state.deleted_rev is not None
-    collection, _, rkey = path.partition("/")
-    op = EventOp(Action.DELETE, collection, rkey, None, prev, None)  # type: ignore[arg-type]  # read back
+    op = EventOp(Action.DELETE, *parse_path(path), None, prev, None)
     return _record_message(
         did, state.deleted_rev, op, None, state.source.received_us // 1000, partition, topics
     )

@@ -20,7 +20,7 @@ from typing import Final
 import orjson
 
 from pipelines.atproto.errors import IdentifierError, IdentityError, Reason
-from pipelines.atproto.syntax import Did, parse_handle
+from pipelines.atproto.syntax import Did, is_plc_did, parse_handle
 from pipelines.errors import IdentityUnavailableError
 from pipelines.identity.documents import Identity, parse_document
 from pipelines.identity.fetching import (
@@ -53,8 +53,6 @@ WEB_CONCURRENT_COUNT: Final = 32
 
 _WELL_KNOWN: Final = "/.well-known/did.json"
 
-# The only form the directory makes: the start of a hash. What else follows is never sent to it.
-_match_plc = re.compile("did:plc:[a-z2-7]{24}").fullmatch
 _match_localhost = re.compile("localhost(?:%3A([0-9]{1,5}))?").fullmatch
 
 
@@ -175,7 +173,7 @@ class Resolver:
         Returns:
             The decoded JSON.
         """
-        if not _match_plc(did):
+        if not is_plc_did(did):
             return None
         url = f"{self._plc_url}/{did}/log/audit"
         try:
@@ -254,7 +252,7 @@ async def _fetch(
 
 
 def _checked_plc(did: Did) -> Did:
-    if not _match_plc(did):
+    if not is_plc_did(did):
         raise IdentityError(
             Reason.IDENTITY_UNSUPPORTED_METHOD, "no did:plc of this form can exist", did=did
         )

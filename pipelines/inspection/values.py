@@ -17,7 +17,14 @@ from pipelines.atproto.keys import (
     parse_legacy_key,
     parse_multikey,
 )
-from pipelines.atproto.syntax import MAX_TID_TIME_US, Tid, parse_tid, tid_clock_id, tid_time_us
+from pipelines.atproto.syntax import (
+    MAX_TID_TIME_US,
+    Tid,
+    parse_at_uri,
+    parse_tid,
+    tid_clock_id,
+    tid_time_us,
+)
 from pipelines.inspection.commits import tid_time
 from pipelines.inspection.report import Checklist, RecordView, Report, Step, record_view, section
 
@@ -116,11 +123,10 @@ def _find_record(raw: bytes) -> _Found:
         outer = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise DagCborError(Reason.JSON_INVALID, str(error)) from None
-    uri, cid = outer.get("uri"), outer.get("cid")
-    if not isinstance(uri, str) or not uri.startswith("at://"):
+    path = _path_beside(outer)
+    if path is None:
         return _Found(raw, _Form.JSON, None, None)
-    path = uri.removeprefix("at://").partition("/")[2]
-    cid = cid if isinstance(cid, str) else None
+    cid = cid if isinstance(cid := outer.get("cid"), str) else None
     inner, block = outer.get("record", outer.get("value")), outer.get("record_cbor")
     if isinstance(block, str):
         try:
@@ -133,6 +139,17 @@ def _find_record(raw: bytes) -> _Found:
         return _Found(orjson.dumps(inner), _Form.INNER_JSON, cid, path)
     except orjson.JSONEncodeError as error:  # nested too deep to be taken out
         raise DagCborError(Reason.JSON_INVALID, str(error)) from None
+
+
+def _path_beside(outer: dict[str, Any]) -> str | None:
+    """Returns the path of the record inside a JSON object; None if it is a record itself."""
+    if not {"record", "value"} & outer.keys():
+        return None
+    try:
+        uri = parse_at_uri(outer.get("uri"))
+    except IdentifierError:
+        return None
+    return None if uri.rkey is None else f"{uri.collection}/{uri.rkey}"
 
 
 def _check_size(block: bytes) -> None:

@@ -6,20 +6,18 @@ or a whole dump is read again, is told by its hash, or by its time: operations o
 the order of their times.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Self
 
 from pipelines.atproto.errors import PlcError, Reason
-from pipelines.atproto.syntax import Did
+from pipelines.atproto.syntax import Did, is_plc_did
 from pipelines.identity.operation import Operation
 from pipelines.identity.plc import Chain, LogEntry, follow, parse_entry, prune
 from pipelines.mirror.export import Line, seq_of
 
 _SEQUENCED: Final = "sequenced_op"
-_match_did = re.compile("did:plc:[a-z2-7]{24}").fullmatch
 
 
 class Change(NamedTuple):
@@ -161,6 +159,6 @@ class Intake:
 
 def _did(line: Line) -> Did:
     did = line.get("did")
-    if not isinstance(did, str) or not _match_did(did):
+    if not is_plc_did(did):
         raise PlcError(Reason.PLC_ENTRY, "it names no did:plc")
-    return Did(did)
+    return did

@@ -9,7 +9,7 @@ from pipelines.atproto.cid import cid_of, encode_cid
 from pipelines.atproto.frames import Action, Op
 from pipelines.atproto.mst.tree import Write
 from pipelines.atproto.signing import SigningKey
-from pipelines.atproto.syntax import Nsid, RecordKey
+from pipelines.atproto.syntax import parse_path
 from pipelines.sim.clock import Clock
 from pipelines.sim.content import BLOG_ENTRY, GATE, POST, PROFILE, Content, Post
 from pipelines.sim.events import AccountState, Head, WrittenOp
@@ -85,8 +85,7 @@ class Batch:
         prev: bytes | None,
         record: bytes | None,
     ) -> None:
-        collection, _, rkey = path.partition("/")
-        op = Op(action, path, Nsid(collection), RecordKey(rkey), cid, prev)
+        op = Op(action, path, *parse_path(path), cid, prev)
         self.ops.append(WrittenOp(op, record))
         self.writes.append(Write(path.encode(), prev, cid))
 

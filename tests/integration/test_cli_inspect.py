@@ -149,7 +149,7 @@ class TestKafka:
 
     @pytest.fixture
     def environment(self, config: KafkaConfig) -> dict[str, str]:
-        """Two transactions on `frames`, the first aborted: messages at 0 and 2."""
+        """Transactions on `frames`: one aborted at 0, a frame at 2, a null at 4."""
         topic = create_topic(config, "frames", 1)
         producer = Producer(
             {
@@ -161,9 +161,9 @@ class TestKafka:
         headers: list[tuple[str, str | bytes | None]] = [
             ("received_us", str(parse_datetime(wire.START_TIME)).encode())
         ]
-        for is_committed in (False, True):
+        for value, is_committed in ((b"x", False), (_STEP.frame(), True), (None, True)):
             producer.begin_transaction()
-            producer.produce(topic, _STEP.frame(), b"a key", 0, headers=headers)
+            producer.produce(topic, value, b"a key", 0, headers=headers)
             assert producer.flush(30) == 0
             if is_committed:
                 producer.commit_transaction(30)
@@ -187,7 +187,7 @@ class TestKafka:
 
     @pytest.mark.parametrize(
         "where",
-        ["frames:0:0", "frames:0:1", "frames:0:3", "frames:0:4", "frames:1:0", "nothing:0:0"],
+        ["frames:0:0", "frames:0:1", "frames:0:5", "frames:0:6", "frames:1:0", "nothing:0:0"],
         ids=["aborted", "mark", "last-mark", "not-written", "no-partition", "no-topic"],
     )
     def test_a_place_without_a_message_is_named_with_the_remedy(
@@ -197,3 +197,8 @@ class TestKafka:
         assert result.returncode == 1
         assert where in result.stderr
         assert "neighbouring offset" in result.stderr
+
+    def test_a_tombstone_is_told(self, environment: dict[str, str]) -> None:
+        result = standpipe("inspect", "record", "frames:0:4", **environment)
+        assert result.returncode == 1
+        assert "frames:0:4 is a tombstone" in result.stderr

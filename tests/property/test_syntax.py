@@ -237,3 +237,22 @@ def test_an_nsid_is_bounded_as_a_whole_also_within_a_path(excess: int) -> None:
         else:
             with pytest.raises(IdentifierError):
                 accept()
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [
+        ("did:plc:ewvi7nxzyoun6zhxrhs64oiz", True),
+        ("did:plc:ewvi7nxzyoun6zhxrhs64oi", False),
+        ("did:plc:ewvi7nxzyoun6zhxrhs64oizz", False),
+        ("did:plc:ewvi7nxzyoun6zhxrhs64oi1", False),
+        ("did:plc:EWVI7nxzyoun6zhxrhs64oiz", False),
+        ("did:plc:ewvi7nxzyoun6zhxrhs64oiz\n", False),
+        ("did:web:example.com", False),
+        (b"did:plc:ewvi7nxzyoun6zhxrhs64oiz", False),
+        (None, False),
+    ],
+)
+def test_a_did_of_the_directory_has_one_form(value: object, is_one: bool) -> None:
+    """Spec: L-05."""
+    assert syntax.is_plc_did(value) is is_one

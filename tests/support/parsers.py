@@ -254,6 +254,7 @@ NO_PARSERS: dict[str, frozenset[str]] = {
         {
             "cid.cid_of",
             "cid.is_dag_cbor_cid",
+            "syntax.is_plc_did",
             "mst.node.common_prefix_length",
             "mst.node.layer_of",
         }

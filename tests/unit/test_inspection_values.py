@@ -70,6 +70,19 @@ class TestRecord:
         assert report.title == "message without a record: a delete"
         assert report.is_good
 
+    @pytest.mark.parametrize(
+        "value",
+        [
+            {"$type": "com.example.note", "uri": _URI},
+            {"$type": "com.example.note", "uri": "at://bad uri", "value": {}},
+            {"$type": "com.example.note", "uri": 7, "record": {}},
+        ],
+        ids=["a uri", "a uri that is none", "a number"],
+    )
+    def test_a_record_with_such_a_field_of_its_own_is_a_record(self, value: Any) -> None:
+        report = inspect_record(json.dumps(value).encode())
+        assert _facts(report)["cid"] == encode_cid(cid_of(dag_cbor(value)))
+
     @pytest.mark.parametrize("topic", ["records", "latest"])
     def test_every_example_of_a_record_topic_is_good_or_says_what_it_is(self, topic: str) -> None:
         paths = sorted((_EXAMPLES / topic / "v1").glob("*.json"))
