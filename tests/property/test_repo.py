@@ -91,11 +91,4 @@ def test_a_tree_is_accepted_only_in_the_one_form_that_its_records_have(
 def _damaged_tree(tree: Tree, rng: random.Random) -> Tree:
     """Changes one node, and the links to it on the way up."""
     cid = rng.choice(sorted(tree.nodes))
-    block = damage(tree.nodes[cid], rng, 1)
-    nodes = dict(tree.nodes)
-    while True:
-        nodes[cid_of(block)] = block
-        if cid == tree.root:
-            return Tree(cid_of(block), nodes)
-        parent = next(key for key, raw in tree.nodes.items() if cid in raw)
-        block, cid = tree.nodes[parent].replace(cid, cid_of(block)), parent
+    return oracle.replace_node(tree, cid, damage(tree.nodes[cid], rng, 1))

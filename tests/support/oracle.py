@@ -134,6 +134,17 @@ def read(blocks: Mapping[bytes, bytes], root: bytes) -> dict[str, bytes]:
     return records
 
 
+def replace_node(tree: Tree, cid: bytes, block: bytes) -> Tree:
+    """Puts another block into the place of a node, and hashes all above it anew."""
+    nodes = dict(tree.nodes)
+    while True:
+        nodes[cid_of(block)] = block
+        if cid == tree.root:
+            return Tree(cid_of(block), nodes)
+        parent = next(above for above, raw in tree.nodes.items() if cid in raw)
+        block, cid = tree.nodes[parent].replace(cid, cid_of(block)), parent
+
+
 def covering_nodes(tree: Tree, paths: Iterable[str]) -> dict[bytes, bytes]:
     """Returns what a commit message has to bring for operations on some paths.
 
