@@ -30,7 +30,7 @@ from pipelines.mirror.export import PAGE_LINES, parse_page, position_after
 from pipelines.mirror.intake import Intake
 from pipelines.mirror.store import Meta, Store
 
-ACCOUNTS_COUNT = 6_000
+ACCOUNTS_COUNT = 15_000
 OPERATIONS_COUNT = 2 * ACCOUNTS_COUNT
 PARTITIONS = 4
 # A round takes some seconds.
