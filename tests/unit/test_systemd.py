@@ -13,8 +13,10 @@ from pipelines.config import load_config_file
 from pipelines.status.stages import STAGES
 
 _FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
-# What ends by itself is started by a person.
-_STAGES = [stage.name for stage in STAGES if not stage.may_end]
+# What each unit starts. What ends by itself is started by a person.
+_UNITS = {
+    f"standpipe-{stage.name}@.service": stage.name for stage in STAGES if not stage.may_end
+} | {"standpipe-identity.service": "identity follow"}
 _PROGRAM = "/opt/standpipe/bin/standpipe "
 
 
@@ -36,30 +38,24 @@ def _parse(path: Path) -> dict[str, Mapping[str, Sequence[str]]]:
     return {name: dict(settings) for name, settings in unit.items()}
 
 
-def _service(stage: str) -> dict[str, Mapping[str, Sequence[str]]]:
-    return _parse(_FOLDER / f"standpipe-{stage}@.service")
-
-
 def test_each_stage_has_a_unit_and_each_unit_a_stage() -> None:
-    assert {path.name for path in _FOLDER.glob("*.service")} == {
-        f"standpipe-{stage}@.service" for stage in _STAGES
-    }
+    assert {path.name for path in _FOLDER.glob("*.service")} == _UNITS.keys()
 
 
-@pytest.mark.parametrize("stage", _STAGES)
-def test_what_a_unit_starts_exists_with_its_options(stage: str) -> None:
-    [line] = _service(stage)["Service"]["ExecStart"]
+@pytest.mark.parametrize(("name", "command"), _UNITS.items())
+def test_what_a_unit_starts_exists_with_its_options(name: str, command: str) -> None:
+    [line] = _parse(_FOLDER / name)["Service"]["ExecStart"]
     assert line.startswith(_PROGRAM)
     # %i is the instance, %l the machine's name.
     arguments = line.removeprefix(_PROGRAM).replace("%i", "relay.example").replace("%l", "one")
     assert "%" not in arguments
-    assert parse_command(arguments) == stage
-    assert "%i" in line  # or all instances would be the same process
+    assert parse_command(arguments) == command
+    assert ("%i" in line) == ("@" in name)  # or all instances would be the same process
 
 
-@pytest.mark.parametrize("stage", _STAGES)
-def test_a_unit_starts_again_what_may_come_up_again(stage: str) -> None:
-    unit = _service(stage)
+@pytest.mark.parametrize("name", _UNITS)
+def test_a_unit_starts_again_what_may_come_up_again(name: str) -> None:
+    unit = _parse(_FOLDER / name)
     service = unit["Service"]
     assert service["Restart"] == ["always"]
     assert service["RestartPreventExitStatus"] == [
@@ -70,9 +66,9 @@ def test_a_unit_starts_again_what_may_come_up_again(stage: str) -> None:
     assert int(service["TimeoutStopSec"][0]) > 30  # a stage waits so long for its store's lock
 
 
-@pytest.mark.parametrize("stage", _STAGES)
-def test_units_belong_together_and_find_the_same_settings(stage: str) -> None:
-    unit = _service(stage)
+@pytest.mark.parametrize("name", _UNITS)
+def test_units_belong_together_and_find_the_same_settings(name: str) -> None:
+    unit = _parse(_FOLDER / name)
     assert unit["Unit"]["PartOf"] == unit["Install"]["WantedBy"] == ["standpipe.target"]
     environment = dict(line.split("=", 1) for line in unit["Service"]["Environment"])
     assert environment == {
