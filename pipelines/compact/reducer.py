@@ -112,10 +112,11 @@ def _is_older(source: Source, mark: AccountMark | None) -> bool:
     """Tells whether an `#account` was made before the one we have (FACTS: no chain repairs it)."""
     if mark is None:
         return False
-    if source.host == mark.host:
-        return source.seq <= mark.seq
-    # Sequence numbers of different hosts say nothing about each other; their clocks may.
-    return parse_datetime(source.time) < parse_datetime(mark.time)
+    if source.host != mark.host:
+        # Sequence numbers of different hosts say nothing about each other; their clocks may.
+        return parse_datetime(source.time) < parse_datetime(mark.time)
+    # One that was set back begins its numbers anew, and its clock goes on.
+    return source.seq <= mark.seq and parse_datetime(source.time) <= parse_datetime(mark.time)
 
 
 def _without_repository(state: RepoState) -> RepoState:

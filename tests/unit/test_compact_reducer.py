@@ -249,6 +249,9 @@ def test_an_account_event_from_before_is_ignored() -> None:
     assert reduce_event(state, account(5)).outcome is Outcome.STALE
     assert reduce_event(state, account(4)).outcome is Outcome.STALE
     assert reduce_event(state, account(6)).outcome is Outcome.ACCOUNT
+    # A host that was set back begins its numbers anew: then its clock tells, too.
+    assert reduce_event(state, account(1, second=20)).outcome is Outcome.STALE
+    assert reduce_event(state, account(1, second=21)).outcome is Outcome.ACCOUNT
     # Of another host only the clock can tell.
     earlier = account(900, second=10, host="pds.example")
     assert reduce_event(state, earlier).outcome is Outcome.STALE
