@@ -13,7 +13,6 @@ was made. It lets nobody rewrite anything: state moves forward by revision only.
 identity cannot be reached now raises `IdentityUnavailableError`, to be tried again.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -107,6 +106,8 @@ class Skipped:
     envelope: Envelope
 
 
+_SIGNED = (Kind.COMMIT, Kind.SYNC)
+
 Verdict: TypeAlias = Proven | Unsigned | Refused | Skipped
 
 
@@ -127,7 +128,7 @@ def judge_frame(frame: bytes, keys: KeyLookup, received_us: int | None) -> Verdi
         envelope = parse_envelope(frame)
     except FrameError as error:
         return Refused(error, None, None)
-    if envelope.kind is Kind.COMMIT or envelope.kind is Kind.SYNC:
+    if envelope.kind in _SIGNED:
         return _judge_signed(envelope, keys, received_us)
     try:
         message = parse_message(envelope)
@@ -184,18 +185,12 @@ def check_arrival(opened: OpenedCommit, envelope: Envelope, received_us: int | N
 def _authenticate(
     opened: OpenedCommit, keys: KeyLookup, received_us: int | None
 ) -> AuthenticCommit:
-    did = opened.commit.did
-    # Lazy: most commits are signed by the current key, and each further one costs a request.
-    look_ups: tuple[Callable[[], VerifyingKey | None], ...] = (
-        lambda: keys.current_key(did),
-        lambda: keys.refreshed_key(did, received_us),
-        lambda: keys.key_at(did, tid_time_us(opened.commit.rev)),
-    )
     refusal: ProtocolError | None = None
     tried: list[VerifyingKey] = []  # three at most
-    for look_up in look_ups:
+    # Most commits are signed by the current key; each further one costs a request.
+    for look_up in (_current_key, _refreshed_key, _key_at_revision):
         try:
-            key = look_up()
+            key = look_up(keys, opened, received_us)
             if key is None or key in tried:
                 continue
             tried.append(key)
@@ -209,3 +204,17 @@ def _authenticate(
             refusal = refusal or error
     assert refusal is not None
     raise refusal
+
+
+def _current_key(keys: KeyLookup, opened: OpenedCommit, _: int | None) -> VerifyingKey | None:
+    return keys.current_key(opened.commit.did)
+
+
+def _refreshed_key(
+    keys: KeyLookup, opened: OpenedCommit, received_us: int | None
+) -> VerifyingKey | None:
+    return keys.refreshed_key(opened.commit.did, received_us)
+
+
+def _key_at_revision(keys: KeyLookup, opened: OpenedCommit, _: int | None) -> VerifyingKey | None:
+    return keys.key_at(opened.commit.did, tid_time_us(opened.commit.rev))

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from pipelines.atproto import cbor, mst
 from pipelines.atproto.car import read_car
 from pipelines.atproto.errors import CommitError, DagCborError, MstError, Reason
-from pipelines.atproto.frames import Action, CommitMessage, Op, SyncMessage
+from pipelines.atproto.frames import CommitMessage, Op, SyncMessage
 from pipelines.atproto.keys import VerifyingKey
 from pipelines.atproto.syntax import (
     DID_PATTERN,
@@ -329,7 +329,7 @@ def verify_sync(message: SyncMessage, signing_key: VerifyingKey) -> VerifiedSync
 
 
 def _record_of(op: Op, blocks: dict[bytes, bytes]) -> bytes | None:
-    if op.action is Action.DELETE or op.cid is None:
+    if op.cid is None:  # a delete
         return None
     record = blocks.get(op.cid)
     if record is None:

@@ -266,6 +266,9 @@ _KIND_BY_TYPE = {
     "#info": Kind.INFO,
 }
 _ACTIONS = {action.value: action for action in Action}
+# Looking up a member of an enumeration takes ten times as long as looking up a global.
+_CREATE, _UPDATE, _DELETE = Action.CREATE, Action.UPDATE, Action.DELETE
+_COMMIT, _INFO = Kind.COMMIT, Kind.INFO
 _CONTAINERS = frozenset({dict, list})
 
 
@@ -303,13 +306,13 @@ def parse_envelope(frame: bytes) -> Envelope:
     kind = _KIND_BY_TYPE.get(type_name)
     if kind is None:
         return _unknown(type_name, payload)
-    if kind is Kind.INFO:
+    if kind is _INFO:
         return Envelope(kind, None, None, None, payload, type_name)
     seq = payload.get("seq")
     if type(seq) is not int or not 0 < seq <= MAX_SEQ:
         raise FrameError(Reason.FRAME_FIELD, f"seq {_shown(seq)}")
     try:
-        did = parse_did(payload.get("repo" if kind is Kind.COMMIT else "did"))
+        did = parse_did(payload.get("repo" if kind is _COMMIT else "did"))
     except ProtocolError as error:
         raise FrameError(Reason.FRAME_FIELD, error.detail) from None
     time = payload.get("time")
@@ -408,17 +411,11 @@ def _parse_commit(seq: int, did: Did, payload: Mapping[str, Any]) -> CommitMessa
         raise FrameError(Reason.FRAME_FIELD, "ops is not a list", did=did, rev=rev)
     if len(ops) > MAX_OPS_COUNT:
         raise FrameError(Reason.FRAME_TOO_MANY_OPS, f"{len(ops)} ops", did=did, rev=rev)
-    return CommitMessage(
-        seq=seq,
-        did=did,
-        time=_time(payload),
-        rev=rev,
-        since=None if since is None else parse_tid(since),
-        commit_cid=commit_cid,
-        prev_data=prev_data,
-        ops=tuple([_parse_op(op, did, rev) for op in ops]),
-        blocks=blocks,
-    )
+    time = _time(payload)
+    if since is not None:
+        since = parse_tid(since)
+    parsed_ops = tuple([_parse_op(op, did, rev) for op in ops])
+    return CommitMessage(seq, did, time, rev, since, commit_cid, prev_data, parsed_ops, blocks)
 
 
 def _parse_op(op: object, did: Did, rev: Tid) -> Op:
@@ -432,11 +429,11 @@ def _parse_op(op: object, did: Did, rev: Tid) -> Op:
     prev = op.get("prev")
     # Each action has exactly one pattern of CIDs; everything else is refused here, so that no
     # later code needs a branch for "the remaining kind".
-    if action is Action.CREATE:
+    if action is _CREATE:
         fits = is_dag_cbor_cid(cid) and prev is None
-    elif action is Action.UPDATE:
+    elif action is _UPDATE:
         fits = is_dag_cbor_cid(cid) and is_dag_cbor_cid(prev)
-    elif action is Action.DELETE:
+    elif action is _DELETE:
         fits = "cid" in op and cid is None and is_dag_cbor_cid(prev)
     else:
         raise FrameError(Reason.FRAME_OP, f"action {_shown(name)}", did=did, rev=rev, path=path)

@@ -5,7 +5,7 @@ atproto.com/specs/sync. spec: G-09…G-15.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 from pipelines.atproto.cbor import encode_matched
@@ -24,8 +24,11 @@ from pipelines.atproto.mst.node import (
     parse_node,
 )
 
+# Looking up a member of an enumeration takes ten times as long as looking up a global.
+_CREATE, _UPDATE, _DELETE = Action.CREATE, Action.UPDATE, Action.DELETE
 
-def invert(blocks: Mapping[bytes, bytes], root: bytes, ops: Iterable[Op]) -> bytes:
+
+def invert(blocks: Mapping[bytes, bytes], root: bytes, ops: Sequence[Op]) -> bytes:
     """Undoes operations on a partial tree.
 
     Args:
@@ -43,21 +46,22 @@ def invert(blocks: Mapping[bytes, bytes], root: bytes, ops: Iterable[Op]) -> byt
     tree = PartialTree(blocks, root)
     # Deletes first: what they insert again may bring the neighbours that removals need. The
     # result does not depend on the order, only which blocks are needed does. spec: G-13
-    for op in sorted(ops, key=_undo_order):
+    for op in sorted(ops, key=_undo_order) if len(ops) > 1 else ops:
+        action = op.action
         key = op.path.encode()
-        if op.action is Action.DELETE:
-            tree.insert(key, _required(op.prev))
-        elif op.action is Action.UPDATE:
-            tree.replace(key, _required(op.cid), _required(op.prev))
-        elif op.action is Action.CREATE:
+        if action is _CREATE:
             tree.remove(key, _required(op.cid))
+        elif action is _DELETE:
+            tree.insert(key, _required(op.prev))
+        elif action is _UPDATE:
+            tree.replace(key, _required(op.cid), _required(op.prev))
         else:
             raise CommitError(Reason.COMMIT_OP_MISMATCH, f"action {op.action!r}", path=op.path)
     return tree.root_cid()
 
 
 def _undo_order(op: Op) -> tuple[bool, str]:
-    return (op.action is not Action.DELETE, op.path)
+    return (op.action is not _DELETE, op.path)
 
 
 def _required(cid: bytes | None) -> bytes:
@@ -70,8 +74,8 @@ class PartialTree:
     """A tree of which some nodes are known, changed in place.
 
     Nodes are loaded when an operation first reaches them, and encoded once, when the root is
-    asked for. After an error the tree is unusable. Where nodes come from is the matter of `_has`,
-    `_load` and `_parse` alone: a tree that is not partial has its own (`tree.py`).
+    asked for. After an error the tree is unusable. Where nodes come from is the matter of `_has`
+    and `_load` alone: a tree that is not partial has its own (`tree.py`).
     """
 
     def __init__(self, blocks: Mapping[bytes, bytes], root: bytes) -> None:
@@ -153,9 +157,10 @@ class PartialTree:
         self._trim()
         for nodes in self._layers:
             for node in nodes:
-                if node.holder is not None:
-                    block = encode_matched(node.wire)
-                    node.holder[node.field] = DAG_CBOR_PREFIX + sha256(block).digest()
+                holder = node.holder
+                if holder is not None:
+                    digest = sha256(encode_matched(node.wire)).digest()
+                    holder[node.field] = DAG_CBOR_PREFIX + digest
         return self._top["root"] or EMPTY_ROOT_CID
 
     def _trim(self) -> Child:
@@ -178,11 +183,8 @@ class PartialTree:
 
     def _open_root(self) -> None:
         """Loads the root, whose layer is that of its first key."""
-        cid = self._top["root"]
-        if type(cid) is bytes:
-            keys, wire, layer = self._parse(cid, None, BELOW_ALL_KEYS, ABOVE_ALL_KEYS)
-            self._layers = [[] for _ in range(layer + 1)]
-            self._add(keys, wire, layer, self._top, "root")
+        if type(self._top["root"]) is bytes:
+            self._load(self._top, "root", None, BELOW_ALL_KEYS, ABOVE_ALL_KEYS)
 
     def _grow(self, layer: int) -> None:
         """Puts nodes without entries on top, until the root is of a layer at least."""
@@ -304,20 +306,12 @@ class PartialTree:
             _take_off(node)
         return after
 
-    def _load(self, holder: Wire, field: str, layer: int, low: bytes, high: bytes) -> Node:
-        """Loads a node into its place: at `layer`, between the keys `low` and `high`."""
-        keys, wire, _ = self._parse(holder[field], layer, low, high)
-        # As `_add`, in line.
-        node = holder[field] = Node(keys, wire, holder, field)
-        self._layers[layer].append(node)
-        return node
+    def _load(self, holder: Wire, field: str, layer: int | None, low: bytes, high: bytes) -> Node:
+        """Loads a node into its place: at `layer`, between the keys `low` and `high`.
 
-    def _has(self, cid: bytes) -> bool:
-        return cid in self._blocks
-
-    def _parse(
-        self, cid: bytes, layer: int | None, low: bytes, high: bytes
-    ) -> tuple[list[bytes], Wire, int]:
+        A layer of None stands for the root, whose keys tell it.
+        """
+        cid = holder[field]
         block = self._unread.pop(cid, None)
         if block is None:
             # Key ranges are disjoint, so a subtree can occur only once (spec: B-45). Also ends
@@ -325,12 +319,18 @@ class PartialTree:
             if cid in self._blocks:
                 raise MstError(Reason.MST_RECURRENCE, "a node occurs twice in one tree")
             raise MstError(Reason.MST_BLOCK_MISSING, "a node that is needed was not sent")
-        return parse_node(block, layer, low, high)
+        return self._add(*parse_node(block, layer, low, high), holder, field)
+
+    def _has(self, cid: bytes) -> bool:
+        return cid in self._blocks
 
     def _add(self, keys: list[bytes], wire: Wire, layer: int, holder: Wire, field: str) -> Node:
         """Puts a node in memory into its place."""
+        layers = self._layers
+        while len(layers) <= layer:  # it is the root
+            layers.append([])
         node = holder[field] = Node(keys, wire, holder, field)
-        self._layers[layer].append(node)
+        layers[layer].append(node)
         return node
 
 

@@ -60,16 +60,20 @@ def _byte_string(max_length: int) -> bytes:
     return b"(?:%b)" % b"|".join(groups)
 
 
-_LINK_OR_NULL: Final = b"(?:\xf6|%b)" % cbor.LINK_PATTERN
-_ENTRY: Final = b"\xa4\x61k%b\x61p%b\x61t%b\x61v%b" % (
-    _byte_string(MAX_KEY_BYTES),
-    cbor.head_pattern(0),
-    _LINK_OR_NULL,
-    cbor.LINK_PATTERN,
-)
-_match_node = re.compile(
-    b"\xa2\x61e%b(?:%b)*+\x61l%b" % (cbor.head_pattern(4), _ENTRY, _LINK_OR_NULL), re.DOTALL
-).fullmatch
+def _node(child: bytes) -> re.Pattern[bytes]:
+    """Returns the pattern of nodes whose links to children match another one."""
+    entry = b"\xa4\x61k%b\x61p%b\x61t%b\x61v%b" % (
+        _byte_string(MAX_KEY_BYTES),
+        cbor.head_pattern(0),
+        child,
+        cbor.LINK_PATTERN,
+    )
+    form = b"\xa2\x61e%b(?:%b)*+\x61l%b" % (cbor.head_pattern(4), entry, child)
+    return re.compile(form, re.DOTALL)
+
+
+_match_node = _node(b"(?:\xf6|%b)" % cbor.LINK_PATTERN).fullmatch
+_match_leaf = _node(b"\xf6").fullmatch
 
 # The hashes of the keys of a layer: from the first to the one after the last. Those of layer L
 # begin with 2L or 2L+1 zero bits; those of layer 0 have no end below 2^256.
@@ -174,23 +178,25 @@ def parse_node(
             `mst.key` (too long), `mst.too_large` (too many entries, or a root beyond
             `MAX_LAYER`). spec: B-24…B-27, B-40…B-44
     """
-    if not _match_node(block):
-        raise _no_node(block)
+    # A node of the lowest layer has no children, which its pattern says.
+    if not (_match_leaf if layer == 0 else _match_node)(block):
+        raise _refusal(block)
     try:
         wire: Wire = cbor.decode_matched(block)
     except ValueError:  # its list says another number of entries than there are
-        raise _no_node(block) from None
+        raise MstError(Reason.MST_NODE, "a node that miscounts its entries") from None
     entries = wire["e"]
     if len(entries) > MAX_NODE_ENTRIES_COUNT:
         raise MstError(Reason.MST_TOO_LARGE, f"a node with {len(entries)} entries")
     if layer is None:
-        layer = _root_layer(wire)
+        layer = _root_layer(block, wire)
     first_hash, hash_end = _LAYER_HASHES[layer]
     keys: list[bytes] = []
     previous = BELOW_ALL_KEYS
     # Written out, as it runs forty times a commit: beside its signature, most of what one costs.
     for entry in entries:
-        suffix, prefix_length = entry["k"], entry["p"]
+        suffix = entry["k"]
+        prefix_length = entry["p"]
         # The byte after the shared prefix must be greater than the previous key's: that is at
         # once the order of the keys and the proof that the prefix could not be longer. A key that
         # extends the one before it has no such byte.
@@ -200,36 +206,33 @@ def parse_node(
         elif previous[prefix_length] >= suffix[0]:
             raise MstError(Reason.MST_KEY_ORDER, "keys not sorted, or sharing a longer prefix")
         previous = previous[:prefix_length] + suffix
-        if not first_hash <= short_sha256(previous).digest() < hash_end:
+        digest = short_sha256(previous).digest()
+        if digest < first_hash or digest >= hash_end:
             raise MstError(Reason.MST_LAYER, "a key does not lie in its layer")
         keys.append(previous)
-    # A key is made of bytes of its node, so most nodes are too short for one that is too long.
-    if len(block) > MAX_KEY_BYTES and keys and max(map(len, keys)) > MAX_KEY_BYTES:
-        raise MstError(Reason.MST_KEY, f"a key of more than {MAX_KEY_BYTES} bytes")
     if keys and (keys[0] <= low or previous >= high):
         raise MstError(Reason.MST_RANGE, "a node's keys leave the range of its place")
-    if not layer or not keys:
-        _check_edge(wire, layer)
+    # A key is made of bytes of its node, so most nodes are too short for one that is too long.
+    if len(block) > MAX_KEY_BYTES and max(map(len, keys), default=0) > MAX_KEY_BYTES:
+        raise MstError(Reason.MST_KEY, f"a key of more than {MAX_KEY_BYTES} bytes")
+    if not keys and wire["l"] is None:
+        raise MstError(Reason.MST_NODE, "a node without entries and without a child")
     return keys, wire, layer
 
 
-def _no_node(block: bytes) -> MstError:
+def _refusal(block: bytes) -> MstError:
+    """Says of a block that is no node, or none of its layer, which of the two it is."""
+    if _match_node(block):
+        return MstError(Reason.MST_LAYER, "a node of layer 0 has a child")
     return MstError(Reason.MST_NODE, f"{len(block)} bytes that are no node in canonical form")
 
 
-def _root_layer(wire: Wire) -> int:
+def _root_layer(block: bytes, wire: Wire) -> int:
     if not wire["e"]:
         raise MstError(Reason.MST_NODE, "a root without entries")
     layer = layer_of(wire["e"][0]["k"])
     if layer > MAX_LAYER:
         raise MstError(Reason.MST_TOO_LARGE, f"a root of layer {layer}")
+    if not layer and not _match_leaf(block):
+        raise _refusal(block)
     return layer
-
-
-def _check_edge(wire: Wire, layer: int) -> None:
-    """Checks a node of layer 0, or without entries."""
-    entries = wire["e"]
-    if not entries and wire["l"] is None:
-        raise MstError(Reason.MST_NODE, "a node without entries and without a child")
-    if not layer and (wire["l"] is not None or any(entry["t"] for entry in entries)):
-        raise MstError(Reason.MST_LAYER, "a node of layer 0 has a child")

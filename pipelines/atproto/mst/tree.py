@@ -199,15 +199,15 @@ class _Edit(PartialTree):
     def _has(self, cid: bytes) -> bool:
         return cid in self._stored
 
-    def _parse(
-        self, cid: bytes, layer: int | None, _low: bytes, _high: bytes
-    ) -> tuple[list[bytes], Wire, int]:
-        stored = self._stored[cid]
+    def _load(
+        self, holder: Wire, field: str, layer: int | None, _low: bytes, _high: bytes
+    ) -> Node:
+        stored = self._stored[holder[field]]
         for child in stored.children:
             if child is not None:
                 self._stored[child.cid] = child
         keys, wire = _open(stored)
-        return keys, wire, layer_of(keys[0]) if layer is None else layer
+        return self._add(keys, wire, layer_of(keys[0]) if layer is None else layer, holder, field)
 
     def _close(self, node: Node) -> StoredNode:
         """Encodes an opened node and what is open below it."""
