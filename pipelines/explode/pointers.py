@@ -4,6 +4,7 @@ A pointer names a frame by its place and carries what a person or a later stage 
 frame itself is gone by then. One message parks a frame, a null under the same key ends that.
 """
 
+from sys import intern
 from typing import NamedTuple
 
 import orjson
@@ -67,8 +68,8 @@ def pointer_to(frame: InputMessage, did: Did, parked_us: int, detail: str | None
     return Pointer(
         did=did,
         seq=int(headers["seq"]),
-        host=headers["host"].decode(),
-        kind=headers["kind"].decode(),
+        host=intern(headers["host"].decode()),
+        kind=intern(headers["kind"].decode()),
         received_us=int(headers["received_us"]),
         frame_partition=frame.partition,
         frame_offset=frame.offset,
@@ -97,8 +98,10 @@ def parse_pointer(value: bytes) -> Pointer:
         ValueError: it is of another shape, which a newer version may have written.
     """
     try:
-        return Pointer(**orjson.loads(value))
-    except TypeError as error:
+        fields = orjson.loads(value)
+        # The same few words in every pointer: many are kept.
+        return Pointer(**fields | {name: intern(fields[name]) for name in ("host", "kind")})
+    except (KeyError, TypeError) as error:
         raise ValueError(f"not a pointer of version 1: {error!r}") from error
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from support.kafka import create_topic, produce, read_committed, wait_until
+from support.kafka import create_topic, delete_before, produce, read_committed, wait_until
 
 from pipelines.config import KafkaConfig
 from pipelines.errors import FencedError, OffsetLostError, RefusedByBrokerError, TransientError
@@ -331,17 +331,13 @@ def test_a_group_that_moves_on_during_the_stop_ends_the_loop_quietly(
 def test_a_position_that_the_broker_deleted_stops_the_process(
     config: KafkaConfig, topics: tuple[str, str], runner: Runner
 ) -> None:
-    from confluent_kafka.admin import AdminClient  # noqa: PLC0415 - only this test deletes
-
     source, out = topics
     produce(config, source, [(0, b"%d" % n) for n in range(10)])
     runner.start(Copy(out))
     wait_until(lambda: len(read_committed(config, out)) == 10, "the first outputs")
     runner.stop_all()
     produce(config, source, [(0, b"%d" % n) for n in range(10, 20)])
-    admin = AdminClient({"bootstrap.servers": config.bootstrap_servers})
-    for future in admin.delete_records([TopicPartition(source, 0, 15)]).values():
-        future.result(10)
+    delete_before(config, source, {0: 15})
     _, failures = runner.start(Copy(out))
     wait_until(lambda: len(failures) == 1, "the loop to notice the loss")
     assert isinstance(failures[0], OffsetLostError)

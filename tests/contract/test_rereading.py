@@ -1,9 +1,7 @@
 """Reading single messages again, by their offsets, from a real broker."""
 
 import pytest
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
-from support.kafka import create_topic, produce
+from support.kafka import create_topic, delete_before, produce
 
 from pipelines.config import KafkaConfig
 from pipelines.kafka.rereading import SKIPPED_COUNT, OffsetReader
@@ -41,26 +39,20 @@ def read(
     }
 
 
-def delete_before(config: KafkaConfig, topic: str, offset: int) -> None:
-    admin = AdminClient({"bootstrap.servers": config.bootstrap_servers})
-    for future in admin.delete_records([TopicPartition(topic, 1, offset)]).values():
-        future.result(20)
-
-
 def test_messages_near_and_far_apart_are_read(config: KafkaConfig, topic: str) -> None:
     offsets = [0, 1, 7, SKIPPED_COUNT, 3 * SKIPPED_COUNT, COUNT - 1]
     assert read(config, topic, offsets) == {offset: b"%d" % offset for offset in offsets}
 
 
 def test_what_was_deleted_is_said_to_be_gone(config: KafkaConfig, topic: str) -> None:
-    delete_before(config, topic, 20)
+    delete_before(config, topic, {1: 20})
     offsets = [3, 18, 20, 21, COUNT - 1]
     expected = {3: None, 18: None, 20: b"20", 21: b"21", COUNT - 1: b"%d" % (COUNT - 1)}
     assert read(config, topic, offsets) == expected
 
 
 def test_of_a_topic_that_was_emptied_everything_is_gone(config: KafkaConfig, topic: str) -> None:
-    delete_before(config, topic, COUNT)
+    delete_before(config, topic, {1: COUNT})
     offsets = [3, 4, 2 * SKIPPED_COUNT, COUNT - 1]
     assert read(config, topic, offsets) == dict.fromkeys(offsets)
 

@@ -10,7 +10,7 @@ import pytest
 from support.frames import did_of, publish_frames
 from support.identities import RecordedResolver
 from support.judge import assert_judged_once_and_in_order, still_parked
-from support.kafka import is_caught_up, read_committed, wait_until
+from support.kafka import delete_before, is_caught_up, read_committed, wait_until
 from support.recordings import Recording, load_recording
 from support.workers import (
     Directory,
@@ -192,6 +192,31 @@ def test_an_account_that_never_resolves_is_given_up_and_harms_nobody(
     assert len(events_of(config, others)) == len(frames_of(recording, others))
     last = parse_beat(read_committed(config, config.topic("status"))[-1].value or b"").report
     assert last.groups["refused"][Reason.IDENTITY_UNAVAILABLE] == len(quarantined)
+
+
+def test_frames_that_were_deleted_while_they_waited_leave_a_suspicion(
+    config: KafkaConfig, recording: Recording, directory: Directory, tmp_path: Path
+) -> None:
+    directory.is_away = True
+    publish_frames(config, recording.frames, RECEIVED_US)
+    with Worker(config, directory.client, tmp_path):
+        wait_for_positions(config)
+    waiting_keys = still_parked(config)
+    assert len(waiting_keys) > len(recording.frames) / 2
+    frames = read_committed(config, config.topic("frames"))
+    ends = {message.partition: message.offset + 1 for message in frames}
+    delete_before(config, config.topic("frames"), ends)
+    directory.is_away = False
+    with Worker(config, directory.client, tmp_path):
+        wait_until_nothing_is_parked(config)
+    events = [
+        event for event in events_of(config, accounts(recording)) if event["kind"] == "unresolved"
+    ]
+    given_up = [f"{event['did']}/{event['frame_offset']}".encode() for event in events]
+    assert sorted(given_up) == sorted(waiting_keys)
+    for event in events:
+        assert event["detail"] == "it was not kept as long as it had to wait"
+    assert read_committed(config, config.topic("quarantine")) == []
 
 
 def test_when_no_more_may_wait_the_worker_does_and_goes_on_afterwards(

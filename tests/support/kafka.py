@@ -1,7 +1,7 @@
 """Topics, messages and reads for tests against a real broker."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit re-exports
@@ -32,6 +32,14 @@ def produce(kafka: KafkaConfig, topic: str, values: Sequence[tuple[int, bytes]])
     for partition, value in values:
         producer.produce(topic, value, partition=partition)
     assert producer.flush(20) == 0
+
+
+def delete_before(kafka: KafkaConfig, topic: str, next_offsets: Mapping[int, int]) -> None:
+    """Deletes the messages of partitions before an offset, as retention does."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    wanted = [TopicPartition(topic, *where) for where in next_offsets.items()]
+    for future in admin.delete_records(wanted).values():
+        future.result(20)
 
 
 def read_committed(kafka: KafkaConfig, topic: str) -> list[InputMessage]:
