@@ -1,6 +1,6 @@
 """What was found of an account, as JSON and as text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines.atproto.cid import encode_cid
@@ -37,17 +37,17 @@ def findings_as_text(findings: Findings) -> Iterator[str]:
     yield shown["did"]
     if shown["document"] is not None:
         yield "document"
-        yield from _lines(shown["document"])
+        yield from member_lines(shown["document"])
     if shown["log"]:
         yield f"log, {len(shown['log'])} operations"
         for entry in shown["log"]:
             yield from _entry_lines(entry)
     if shown["current"] is not None:
         yield "current by the log"
-        yield from _lines(shown["current"])
+        yield from member_lines(shown["current"])
     if shown["handle"] is not None:
         yield "handle, looked up"
-        yield from _lines(shown["handle"])
+        yield from member_lines(shown["handle"])
     if shown["problems"]:
         yield "problems"
         yield from (f"  FAILED   {problem}" for problem in shown["problems"])
@@ -112,9 +112,10 @@ def _entry_lines(entry: dict[str, Any]) -> Iterator[str]:
             state = f"REFUSED: {entry['reason']}"
     yield f"  {entry['n']}  {entry.get('created_at', '-')}  {entry.get('type', '-')}  {state}"
     named = ("cid", "signed_by", "signing_key", "pds", "handle")
-    yield from _lines({name: entry[name] for name in named if name in entry}, indent=5)
+    yield from member_lines({name: entry[name] for name in named if name in entry}, indent=5)
 
 
-def _lines(members: dict[str, Any], indent: int = 2) -> Iterator[str]:
+def member_lines(members: Mapping[str, Any], indent: int = 2) -> Iterator[str]:
+    """Yields a line for each member: its name and value, a dash for None."""
     for name, value in members.items():
         yield f"{'':{indent}}{name.replace('_', ' '):12} {'-' if value is None else value}"

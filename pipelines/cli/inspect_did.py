@@ -1,23 +1,24 @@
 """`standpipe inspect did`: everything that can be learned of one account's identity."""
 
 import json
+import time
 from typing import Any
 
 import click
-import orjson
 
 from pipelines.atproto.syntax import Did
+from pipelines.cli.identity_cached import (
+    cached_as_json,
+    cached_as_text,
+    cached_problems,
+    read_cached,
+)
 from pipelines.cli.identity_check import look_up, with_handle_check
 from pipelines.cli.identity_view import findings_as_json, findings_as_text
 from pipelines.cli.options import DID, kafka_options
 from pipelines.cli.resolving import resolver_options
 from pipelines.config import KafkaConfig
-from pipelines.identity.entries import IdentityEntry, encode_entry, parse_entry
 from pipelines.identity.resolver import Resolver
-from pipelines.kafka.admin import check_partitions
-from pipelines.kafka.partition import partition_for
-from pipelines.kafka.reading import read_to_end
-from pipelines.mirror.service import TOPIC
 
 
 @click.command(name="did")
@@ -33,7 +34,8 @@ from pipelines.mirror.service import TOPIC
     "--cached",
     "shows_cached",
     is_flag=True,
-    help="Show what the topic identities has of it, too. Reads one partition from its beginning.",
+    help="Show what the topic identities has of it, and what workers make of that. Reads one "
+    "partition from its beginning.",
 )
 @click.option("--json", "is_json", is_flag=True, help="One JSON object on stdout.")
 @resolver_options
@@ -61,30 +63,20 @@ def did(
     findings = look_up(account, resolver)
     if checks_handle:
         findings = with_handle_check(findings)
-    shown = findings_as_json(findings)
-    cached = _cached(account, kafka) if shows_cached else None
+    shown = findings_as_json(findings) | {"served_document": findings.served_document}
+    cached: dict[str, Any] | None = None
+    if shows_cached:
+        entry = read_cached(account, kafka)
+        cached = cached_as_json(entry, findings.document, time.time_ns() // 1_000)
+        shown["problems"] += cached_problems(cached)
     if is_json:
-        served = {"served_document": findings.served_document, "cached": cached}
-        click.echo(json.dumps(shown | served))
+        click.echo(json.dumps(shown | {"cached": cached}))
         return 1 if shown["problems"] else 0
     if findings.served_document is not None:
         click.echo(json.dumps(findings.served_document, indent=2))
     click.echo("\n".join(findings_as_text(findings)))
-    if shows_cached:
-        click.echo("in the topic identities: " + (json.dumps(cached) if cached else "nothing"))
+    if cached is not None:
+        click.echo("\n".join(cached_as_text(cached)))
+        for problem in cached_problems(cached):
+            click.echo(f"  FAILED   {problem}")
     return 1 if shown["problems"] else 0
-
-
-def _cached(account: Did, kafka: KafkaConfig) -> dict[str, Any] | None:
-    """Returns the newest entry that the topic has of an account, or None."""
-    partition = partition_for(account, check_partitions(kafka, [TOPIC])[TOPIC])
-    newest: IdentityEntry | None = None
-    for message in read_to_end(kafka, [kafka.topic(TOPIC)], [partition]):
-        if message.key == account.encode():
-            entry = None if message.value is None else parse_entry(message.value)
-            if entry is None or entry.supersedes(newest):
-                newest = entry
-    if newest is None:
-        return None
-    shown: dict[str, Any] = orjson.loads(encode_entry(newest))
-    return shown

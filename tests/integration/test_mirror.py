@@ -339,10 +339,18 @@ class TestCommandLine:
                 options = ("--cached", "--json", "--no-handle", "--plc-url", sim.addresses.plc)
                 inspected = standpipe("inspect", "did", did, *options, **environment)
                 shown = json.loads(inspected.stdout)
-                assert (shown["cached"] is not None) == is_there
                 if is_there:
-                    assert shown["cached"]["origin"] == "operation"
-                    assert shown["cached"]["signing_key"] == shown["current"]["signing_key"]
+                    assert (shown["cached"]["state"], shown["cached"]["agrees"]) == ("fresh", True)
+                    entry = shown["cached"]["entry"]
+                    assert entry["origin"] == "operation"
+                    assert entry["signing_key"] == shown["current"]["signing_key"]
+                else:
+                    assert shown["cached"] == {"state": "absent", "agrees": None, "entry": None}
+            as_text = ("--cached", "--no-handle", "--plc-url", sim.addresses.plc)
+            inspected = standpipe("inspect", "did", CAPTURED_DID, *as_text, **environment)
+            assert inspected.returncode == 0
+            expected = "in the topic identities: fresh, workers use it without asking\n"
+            assert expected in inspected.stdout
         assert result.returncode == 0, result.stderr
         assert " 0 known before, 0 of unknown type, 0 refused" in result.stdout
         assert len(identities(config)) == 21
