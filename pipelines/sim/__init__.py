@@ -15,6 +15,7 @@
     truth.py         what really happened up to the last emitted frame
     relay.py       com.atproto.sync.subscribeRepos
     directory.py   PLC directory and did:web documents
+    export.py      the export of the PLC directory
     repos.py       com.atproto.sync.getRepo and its relatives
     state.py       what the handlers share
     app.py         all of it as one web application, with status, truth and faults
