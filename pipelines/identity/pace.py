@@ -75,6 +75,11 @@ class TokenBucket:
         self._tokens -= 1
         return wait_s
 
+    def drain(self, until_s: float) -> None:
+        """Takes all tokens out; none arrives before a time."""
+        self._tokens = min(self._tokens, 0.0)
+        self._at_s = max(self._at_s, until_s)
+
 
 class Pace:
     """What is known of one host's patience.
@@ -154,6 +159,8 @@ class Pace:
             self._asked_until_s = max(self._asked_until_s, now_s + wanted_s)
         elif sent_s >= self._paused_at_s:
             self._asked_until_s = max(self._asked_until_s, self._pause(now_s, chance))
+        # Afterwards at the rate, without a burst: that would be the next one too many.
+        self.bucket.drain(self._asked_until_s)
 
     def _pause(self, now_s: float, chance: float) -> float:
         """Returns the end of the next pause."""

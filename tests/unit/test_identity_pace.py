@@ -125,6 +125,23 @@ def test_a_pause_that_was_asked_for_has_a_bound_and_is_never_shortened(host: Pac
     assert host.admit(0.0, 5.0) == pace.MAX_RETRY_AFTER_S
 
 
+def test_after_a_pause_that_was_asked_for_there_is_no_burst(host: Pace) -> None:
+    host.overloaded(0.0, 0.0, 2.0, 0.0)
+    waits = [host.bucket.reserve(2.0, _NEVER_TOO_LONG) for _ in range(3)]
+    assert waits == [pytest.approx(0.001), pytest.approx(0.002), pytest.approx(0.003)]
+
+
+def test_what_is_drained_stays_so_until_its_time() -> None:
+    bucket = TokenBucket(per_s=1, burst_count=5)
+    bucket.drain(100.0)
+    assert bucket.reserve(99.0, 0.5) is None
+    assert bucket.reserve(101.0, 0.0) == 0
+    assert bucket.reserve(101.0, 0.5) is None
+    assert bucket.reserve(101.0, 1.0) == 1
+    bucket.drain(101.0)
+    assert bucket.reserve(101.0, 2.0) == 2, "a token that was taken ahead came back"
+
+
 def test_an_overloaded_host_that_names_no_time_gets_longer_and_longer_pauses(host: Pace) -> None:
     host.overloaded(0.0, 0.0, None, 1.0)
     host.overloaded(-1.0, 0.1, None, 1.0)  # sent before the pause
