@@ -98,8 +98,8 @@ class LastMinute:
         """Takes over the numbers of a minute."""
         if summary is not None:
             self.groups = {
-                "minute": summary.collections,
-                "minute_languages": summary.languages,
+                "last_minute": summary.collections,
+                "last_minute_languages": summary.languages,
             }
 
 

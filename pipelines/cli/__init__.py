@@ -45,6 +45,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "compact": ("compact", "Events → the state of each repository, and its latest records."),
     "analytics": ("analytics", "Records → counts by minute, collection and language."),
     "status": ("status", "Show a running pipeline: who runs, how fast, how far behind."),
+    "metrics": ("metrics", "Numbers for Prometheus, dashboard and alert rules."),
     "doctor": ("doctor", "Look at a deployment: what is wrong, and what to do."),
     "repo": ("repo", "Show what is held of one repository."),
     "quarantine": ("quarantine", "Look at what was proven bad, and why."),

@@ -2,6 +2,7 @@
 
 import click
 
+from pipelines.cli.metrics_option import metrics_option
 from pipelines.cli.options import kafka_options
 from pipelines.config import KafkaConfig
 from pipelines.process import stop_event
@@ -15,6 +16,7 @@ from pipelines.process import stop_event
     metavar="NAME",
     help="Stable name of this process in the status; each of a deployment has its own.",
 )
+@metrics_option
 @kafka_options
 def command(slot: str, kafka: KafkaConfig) -> None:
     """Count records: atproto.records.* → minutes.

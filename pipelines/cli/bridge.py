@@ -3,6 +3,7 @@
 import click
 
 from pipelines.bridge import service
+from pipelines.cli.metrics_option import metrics_option
 from pipelines.cli.options import kafka_options
 from pipelines.config import KafkaConfig
 from pipelines.process import stop_event
@@ -45,6 +46,7 @@ class _FirstCursor(click.ParamType):
     help="Where to start the first time: with new events, with the oldest the upstream still "
     "has, or after sequence number N. Of no effect once a cursor is stored for the host.",
 )
+@metrics_option
 @kafka_options
 def command(*, relay: str, first_cursor: int | None, kafka: KafkaConfig) -> None:
     """Copies an upstream's event stream into the topic frames, byte for byte.

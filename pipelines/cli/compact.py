@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from pipelines.cli.metrics_option import metrics_option
 from pipelines.cli.options import kafka_options
 from pipelines.compact import service
 from pipelines.config import KafkaConfig, state_directory
@@ -26,6 +27,7 @@ from pipelines.process import stop_event
     help="Where the local stores are. Default: compact/<topic prefix>/<slot> in $STANDPIPE_HOME "
     "(.standpipe). They may be deleted at any time: they are rebuilt from the topics.",
 )
+@metrics_option
 @kafka_options
 def command(slot: str, state_dir: Path | None, kafka: KafkaConfig) -> None:
     """Keep the latest state: atproto.events → repos, latest.*.

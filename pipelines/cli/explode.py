@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from pipelines.cli.metrics_option import metrics_option
 from pipelines.cli.options import kafka_options
 from pipelines.cli.resolving import resolver_options
 from pipelines.config import KafkaConfig, state_directory
@@ -48,6 +49,7 @@ from pipelines.process import stop_event
     "quarantine; well below the retention of frames.",
 )
 @resolver_options
+@metrics_option
 @kafka_options
 def command(
     slot: str,

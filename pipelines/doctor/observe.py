@@ -130,7 +130,7 @@ def observe(
 def _tried(look: Callable[[], T | Unknown]) -> T | Unknown:
     try:
         return look()
-    except (TransientError, ConfigError) as error:
+    except (TransientError, ConfigError, KafkaException) as error:  # e.g. not allowed to look
         return Unknown(str(error))
 
 

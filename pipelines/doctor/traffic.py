@@ -5,17 +5,13 @@ taken for stuck is up to whoever looked (`is_settled` says when nothing is suspi
 """
 
 from collections.abc import Iterator
-from typing import Final
 
 from pipelines.doctor.findings import Judgement, Result, counted, fine
 from pipelines.doctor.snapshot import Group, Look, Traffic
 from pipelines.kafka.clients import TRANSACTION_TIMEOUT_MS
 from pipelines.kafka.messages import Position
+from pipelines.status.stages import RETENTION_WARNING_SHARE, RETENTION_WRONG_SHARE
 from pipelines.status.text import count_text, duration_text, lag_text
-
-# Parts of the time for which an input is kept, by the age of the oldest message not yet processed.
-RETENTION_WARNING_SHARE: Final = 0.5
-RETENTION_WRONG_SHARE: Final = 0.8
 
 
 def open_transactions(first: Look, last: Look) -> list[Position]:

@@ -19,8 +19,8 @@ from pipelines.kafka.clients import create_admin
 from pipelines.kafka.lag import Lag, LagReader
 from pipelines.kafka.messages import Position
 from pipelines.kafka.reading import REQUEST_TIMEOUT_S, log_ends, log_starts
-from pipelines.kafka.topics import Registry, TopicSpec
-from pipelines.status.stages import STAGES, lag_inputs
+from pipelines.kafka.topics import Registry
+from pipelines.status.stages import STAGES, lag_inputs, retention_ms
 
 # Consumer groups of others that are looked at; on a shared cluster there may be any number.
 MAX_OTHER_GROUPS: Final = 200
@@ -90,14 +90,13 @@ class Watcher:
 
     def _group(self, group: str, lag: Lag) -> Group:
         stage = next(stage for stage in STAGES if self._kafka.group(stage.name) == group)
-        specs = [self._known.specs[entry] for entry in stage.inputs]
         topics = set(self._inputs[group])
         starts = log_starts(self._kafka, [where for where in self._where if where[0] in topics])
         return Group(
             stage=stage.name,
             members_count=self._members_count(group),
             lag=lag,
-            retention_ms=_retention_ms(specs),
+            retention_ms=retention_ms(stage, self._known),
             starts={where: start for where, start in starts.items() if start is not None},
         )
 
@@ -138,9 +137,3 @@ class Watcher:
 
 def _is_behind(lag: Lag) -> bool:
     return lag.messages_count > 0
-
-
-def _retention_ms(specs: Iterable[TopicSpec]) -> int | None:
-    """Returns how long the most forgetful of some topics keeps its messages; None for ever."""
-    kept = [int(spec.configs.get("retention.ms", -1)) for spec in specs]
-    return min((time_ms for time_ms in kept if time_ms >= 0), default=None)

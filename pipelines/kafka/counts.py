@@ -29,6 +29,7 @@ class LoopCounts:
         outputs_count: messages that were committed.
         output_bytes: their sizes.
         transactions_count: transactions that were committed.
+        transaction_ms: how long they took, with their repetitions.
         waits_count: how often something it needed was away.
     """
 
@@ -39,6 +40,7 @@ class LoopCounts:
     outputs_count: int = 0
     output_bytes: int = 0
     transactions_count: int = 0
+    transaction_ms: int = 0
     waits_count: int = 0
 
     def report(self, groups: Mapping[str, Mapping[str, int]] = _NO_GROUPS) -> Report:
@@ -58,6 +60,7 @@ class LoopCounts:
                 "outputs": self.outputs_count,
                 "output_bytes": self.output_bytes,
                 "transactions": self.transactions_count,
+                "transaction_ms": self.transaction_ms,
                 "waits": self.waits_count,
                 "partitions": self.partitions_count,
             },

@@ -23,6 +23,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from pipelines import logs
 from pipelines.config import KafkaConfig
 from pipelines.kafka.beat import TOPIC, Beat, Report, State, encode_beat
+from pipelines.kafka.board import shown
 from pipelines.kafka.clients import create_status_producer
 
 BEAT_INTERVAL_S = 2.0
@@ -48,7 +49,8 @@ def heartbeat(
     pulse = _Pulse(kafka, stage, slot, report)
     pulse.start()
     try:
-        yield
+        with shown(stage, slot, report):
+            yield
     except BaseException as error:
         pulse.stop(State.FAILED, f"{type(error).__name__}: {error}")
         raise

@@ -386,9 +386,11 @@ class TransactionalLoop:
                 transaction.produce(output, wants_offset=True)
             transaction.send_offsets(finished, self._consumer.consumer_group_metadata())
 
+        started_s = time.monotonic()
         written = self._producer.run(body)
         self._stage.committed(written)
         self._finished = {}
+        self.counts.transaction_ms += round((time.monotonic() - started_s) * 1000)
         self.counts.transactions_count += 1
         self.counts.outputs_count += len(outputs)
         self.counts.output_bytes += output_bytes

@@ -10,6 +10,11 @@ from typing import Final
 from pipelines.config import KafkaConfig
 from pipelines.kafka.topics import Registry
 
+# Parts of the time for which an input is kept, by the age of the oldest message not yet processed:
+# from here on it is worth a person's attention, and from here on it is urgent.
+RETENTION_WARNING_SHARE: Final = 0.5
+RETENTION_WRONG_SHARE: Final = 0.8
+
 
 @dataclass(frozen=True, slots=True)
 class StageSpec:
@@ -51,3 +56,10 @@ def lag_inputs(kafka: KafkaConfig, known: Registry) -> dict[str, list[str]]:
         for stage in STAGES
         if stage.inputs
     }
+
+
+def retention_ms(stage: StageSpec, known: Registry) -> int | None:
+    """Returns how long the most forgetful input of a stage keeps its messages; None for ever."""
+    configs = [known.specs[entry].configs for entry in stage.inputs]
+    kept = [int(config.get("retention.ms", -1)) for config in configs]
+    return min((time_ms for time_ms in kept if time_ms >= 0), default=None)

@@ -47,12 +47,13 @@ def test_a_loop_says_what_it_is_doing() -> None:
 
 
 def test_a_report_has_the_numbers_of_the_loop() -> None:
-    counts = LoopCounts(State.RUNNING, None, 2, 10, 20, 3_000, 4, 5)
+    counts = LoopCounts(State.RUNNING, None, 2, 10, 20, 3_000, 4, 80, 5)
     assert counts.report().counters == {
         "inputs": 10,
         "outputs": 20,
         "output_bytes": 3_000,
         "transactions": 4,
+        "transaction_ms": 80,
         "waits": 5,
         "partitions": 2,
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from support.commands import parse_command
 
 from pipelines.doctor.findings import Check
+from pipelines.metrics.alerts import alerts
 from pipelines.status.overview import Condition
 
 _RUNBOOK = (Path(__file__).parents[2] / "deploy" / "RUNBOOK.md").read_text()
@@ -26,6 +27,15 @@ def test_each_problem_of_status_has_its_section() -> None:
     assert conditions
     sections = _sections("Problems that `standpipe status` shows")
     assert set(sections) == conditions | {"nothing runs", "a stage does not run"}
+
+
+def test_each_alert_leads_to_a_section() -> None:
+    checks = set(_sections("Checks of `standpipe doctor`"))
+    problems = set(_sections("Problems that `standpipe status` shows"))
+    others = set(_sections("Alerts that are about the network"))
+    named = {alert.section for alert in alerts()}
+    assert named <= checks | problems | others
+    assert problems | others <= named
 
 
 def test_each_section_says_something() -> None:
@@ -49,7 +59,13 @@ def test_each_command_exists_with_its_options() -> None:
         line.partition("#")[0] for line in re.findall(r"^standpipe (.+)$", _RUNBOOK, re.MULTILINE)
     }
     assert len(lines) > 8
-    values = {"NEW": "new", " N": " 8", "STAGE.SLOT": "explode.0"}
+    values = {
+        "NEW": "new",
+        " N": " 8",
+        "DID": "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
+        "STAGE.SLOT": "explode.0",
+        "URL": "relay.example",
+    }
     for line in lines:
         for name, value in values.items():
             line = line.replace(name, value)  # noqa: PLW2901 - one after the other

@@ -1,0 +1,1 @@
+"""Numbers for Prometheus: what they are called and mean, and where they can be read."""

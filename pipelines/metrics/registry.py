@@ -1,0 +1,225 @@
+"""Every metric there is, with its unit and meaning; nothing else is ever exposed. Pure.
+
+A process exposes what it says of itself in its signs of life (`pipelines.kafka.beat.Report`): each
+counter and each group there has its metric here, which a test holds complete. What no process can
+know of itself, such as how far it is behind, is exposed by `standpipe metrics serve`, once for a
+deployment.
+
+Labels have values from closed sets only (stages, slots, reasons, kinds, topics, states): what
+somebody on the network sends never becomes one.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+PREFIX: Final = "standpipe_"
+
+
+class Kind(StrEnum):
+    """Whether a number only grows while a process lives."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A counter of a report.
+
+    Attributes:
+        name: as in the report.
+        divisor: what it is divided by, to get the unit.
+    """
+
+    name: str
+    divisor: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of a report: one series for each member, which becomes the value of a label."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a report says the process is doing: 1 for that state, and 0 for the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A number that one process exposes for the deployment; see `pipelines.metrics.samples`."""
+
+
+Source: TypeAlias = Number | Group | State | Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: without prefix, and without the `_total` of counters.
+        kind: counter or gauge.
+        unit: of what it counts; a unit of the name (`seconds`, `bytes`) is its last part.
+        meaning: a sentence.
+        source: where the number comes from.
+        labels: beside `stage` and `slot`, which every metric of a process has.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    meaning: str
+    source: Source
+    labels: tuple[str, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name by which Prometheus knows it."""
+        return PREFIX + self.name + ("_total" if self.kind is Kind.COUNTER else "")
+
+    @property
+    def all_labels(self) -> tuple[str, ...]:
+        """Every label that its series have."""
+        if isinstance(self.source, Deployment):
+            return self.labels
+        return ("stage", "slot", *self.labels)
+
+
+def _counter(name: str, unit: str, meaning: str, source: Source, *labels: str) -> Metric:
+    return Metric(name, Kind.COUNTER, unit, meaning, source, labels)
+
+
+def _gauge(name: str, unit: str, meaning: str, source: Source, *labels: str) -> Metric:
+    return Metric(name, Kind.GAUGE, unit, meaning, source, labels)
+
+
+METRICS: Final = (
+    _gauge("state", "1 or 0", "what the process is doing", State(), "state"),
+    # Stages that read topics: explode, compact, analytics.
+    _counter("inputs", "messages", "input messages whose outcome is committed", Number("inputs")),
+    _counter("outputs", "messages", "messages written and committed", Number("outputs")),
+    _counter("output_bytes", "bytes", "their sizes, before compression", Number("output_bytes")),
+    _counter("transactions", "transactions", "transactions committed", Number("transactions")),
+    _counter(
+        "transaction_seconds",
+        "seconds",
+        "how long they took, with their repetitions",
+        Number("transaction_ms", 1_000),
+    ),
+    _counter("waits", "waits", "times that something it needed was away", Number("waits")),
+    _gauge(
+        "partitions", "partitions", "partitions of each input that are its", Number("partitions")
+    ),
+    # The bridge.
+    _counter("upstream_messages", "messages", "websocket messages received", Number("received")),
+    _counter(
+        "upstream_resent", "messages", "of them, those it had already: dropped", Number("resent")
+    ),
+    _counter(
+        "upstream_skipped", "messages", "of them, those of an unknown type", Number("skipped")
+    ),
+    _counter("upstream_connections", "connections", "connections opened", Number("connections")),
+    _gauge(
+        "upstream_last_message_timestamp_seconds",
+        "seconds since 1970",
+        "when the last message came",
+        Number("last_received_us", 1_000_000),
+    ),
+    _counter("frames", "messages", "frames committed to the topic frames", Number("frames")),
+    _counter("frames_bytes", "bytes", "their sizes", Number("frames_bytes")),
+    _counter(
+        "quarantined", "messages", "messages of the upstream in quarantine", Number("quarantined")
+    ),
+    _gauge("upstream_seq", "sequence number", "the last one committed", Number("seq")),
+    _gauge(
+        "upstream_delay_seconds",
+        "seconds",
+        "how much later than its own time that frame came; negative if that clock is ahead",
+        Number("delay_ms", 1_000),
+    ),
+    # Explode.
+    _counter("proven", "frames", "frames proven", Group("proven"), "kind"),
+    _counter("unsigned", "frames", "frames in which nothing is signed", Group("unsigned"), "kind"),
+    _counter("refused", "frames", "frames refused", Group("refused"), "reason"),
+    _counter("skipped", "frames", "frames with nothing to judge", Group("skipped"), "kind"),
+    _counter("written", "messages", "messages written, by topic", Group("written"), "topic"),
+    _counter("lookups", "look-ups", "looks for identities, by where", Group("lookups"), "where"),
+    _gauge("keys", "keys", "signing keys at hand", Group("keys"), "place"),
+    _gauge("parked", "frames, accounts", "what waits for an identity", Group("parked"), "what"),
+    # Compact.
+    _counter("events", "events", "events judged", Group("events"), "outcome"),
+    _gauge(
+        "repos",
+        "repositories",
+        "repositories by what their records are worth",
+        Group("repos"),
+        "sync",
+    ),
+    # Analytics.
+    _gauge(
+        "last_minute_records",
+        "records",
+        "records of the last whole minute",
+        Group("last_minute"),
+        "collection",
+    ),
+    _gauge(
+        "last_minute_records_by_language",
+        "records",
+        "records of the last whole minute that name a language",
+        Group("last_minute_languages"),
+        "language",
+    ),
+    # Import of identities.
+    _counter(
+        "operations",
+        "operations",
+        "PLC operations by what came of them",
+        Group("operations"),
+        "outcome",
+    ),
+    _counter(
+        "operations_refused",
+        "operations",
+        "PLC operations refused",
+        Group("operations_refused"),
+        "reason",
+    ),
+    # The deployment, from outside.
+    _gauge(
+        "lag_messages",
+        "messages",
+        "messages that a stage can read and has not processed; an estimate where there are many",
+        Deployment(),
+        "stage",
+    ),
+    _gauge("lag_seconds", "seconds", "age of the oldest of them", Deployment(), "stage"),
+    _gauge(
+        "retention_left_seconds",
+        "seconds",
+        "time until the oldest message not processed may be deleted",
+        Deployment(),
+        "stage",
+    ),
+    _gauge(
+        "retention_used_ratio",
+        "1",
+        "age of the oldest message not processed, as part of the time it is kept",
+        Deployment(),
+        "stage",
+    ),
+    _gauge(
+        "processes",
+        "processes",
+        "processes of a stage by what they are doing, seen from outside",
+        Deployment(),
+        "stage",
+        "condition",
+    ),
+)
+
+BY_NAME: Final = {metric.name: metric for metric in METRICS}
