@@ -1,11 +1,9 @@
 """`standpipe inspect`: one thing, decoded, with the result of every check."""
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -52,17 +50,14 @@ _key_option = click.option(
 _records_option = click.option(
     "--records", "has_records", is_flag=True, help="Show the records too."
 )
-
-
-def _tree_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--tree-lines",
-        "max_tree_lines",
-        type=click.IntRange(min=0),
-        default=_TREE_LINES_COUNT,
-        show_default=True,
-        help="Lines of the picture of the tree, at most.",
-    )(function)
+_tree_option = click.option(
+    "--tree-lines",
+    "max_tree_lines",
+    type=click.IntRange(min=0),
+    default=_TREE_LINES_COUNT,
+    show_default=True,
+    help="Lines of the picture of the tree, at most.",
+)
 
 
 @command.command()
