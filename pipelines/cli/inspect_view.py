@@ -13,14 +13,24 @@ from pipelines.inspection.report import Check, Failed, NotReached, Passed, Recor
 def show_report(report: Report, *, as_json: bool) -> int:
     """Prints a report; returns the exit code: 0 if no check failed, else 1."""
     if as_json:
-        click.echo(orjson.dumps(_as_json(report)))
+        click.echo(report_as_json(report))
     else:
-        for line in _as_text(report):
-            click.echo(printable(line))
+        for line in report_as_text(report):
+            click.echo(line)
     return 0 if report.is_good else 1
 
 
-def _as_text(report: Report) -> Iterator[str]:
+def report_as_text(report: Report) -> Iterator[str]:
+    """Yields the lines of a report, of which a terminal obeys none."""
+    return map(printable, _lines(report))
+
+
+def report_as_json(report: Report) -> bytes:
+    """Returns a report as one JSON object."""
+    return orjson.dumps(_values(report))
+
+
+def _lines(report: Report) -> Iterator[str]:
     yield report.title
     for section in report.sections:
         yield ""
@@ -63,12 +73,12 @@ def _check_line(check: Check) -> str:
             assert_never(check)
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def _values(report: Report) -> dict[str, Any]:
     return {
         "title": report.title,
         "is_good": report.is_good,
         "sections": {section.title: dict(section.facts) for section in report.sections},
-        "checks": [_check_as_json(check) for check in report.checks],
+        "checks": [_check_values(check) for check in report.checks],
         "tree": report.tree,
         "records": [
             {
@@ -82,7 +92,7 @@ def _as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def _check_as_json(check: Check) -> dict[str, Any]:
+def _check_values(check: Check) -> dict[str, Any]:
     match check:
         case Passed(name):
             return {"name": name, "result": "ok"}
