@@ -1,5 +1,6 @@
 """How strict the codecs are by themselves, and that our module closes every gap."""
 
+import re
 import struct
 from functools import partial
 from typing import Any
@@ -237,3 +238,22 @@ def test_walking_needs_no_recursion() -> None:
 def test_cbrrr_alone_takes_an_integer_beyond_64_bits_signed() -> None:
     """Why records have their range checked afterwards (spec: A-10)."""
     assert cbrrr.decode_dag_cbor(b"\x1b" + struct.pack(">Q", 2**63)) == 2**63
+
+
+def test_a_number_has_one_head_and_the_pattern_takes_no_other() -> None:
+    """Spec: A-02: by a third codec, for every number that a pattern has to do with."""
+    matches = [re.compile(cbor.head_pattern(major), re.DOTALL).fullmatch for major in range(8)]
+    expected = set()
+    for number in range(65_536):
+        unsigned = dag_cbor(number)
+        for major in (0, 2, 4):
+            head = bytes([unsigned[0] | major << 5]) + unsigned[1:]
+            assert cbor.head(major, number) == head
+            assert matches[major](head)
+        expected.add(unsigned)
+    # Whatever else one to three bytes may be is no head of an integer, and no other type is one.
+    for first in range(256):
+        tails = [b"", *(bytes([second]) for second in range(256)), b"\x00\x00", b"\x00\xff"]
+        for tail in [*tails, b"\x01\x00", b"\x17\x00", b"\xff\xff", b"\x00\x00\x00\x01\x00"]:
+            raw = bytes([first]) + tail
+            assert bool(matches[0](raw)) == (raw in expected)
