@@ -27,6 +27,7 @@ SESSION_TIMEOUT_MS = 10_000
 # A sign of life that is older is worth nothing: five have followed it.
 STATUS_TIMEOUT_MS = 10_000
 STATUS_QUEUE_COUNT = 100
+SAMPLER_WAIT_MS = 10
 
 _log = logs.get_logger("kafka")
 
@@ -118,6 +119,10 @@ def create_sampler(kafka: KafkaConfig, *, count: int, fetch_bytes: int) -> Consu
         **_reader(kafka),
         "queued.min.messages": count,
         "fetch.message.max.bytes": fetch_bytes,
+        # It jumps about, and a jump waits for the request under way, which by default waits half a
+        # second for new messages; and a full queue for a second until it is looked at again.
+        "fetch.wait.max.ms": SAMPLER_WAIT_MS,
+        "fetch.queue.backoff.ms": SAMPLER_WAIT_MS,
     }
     return Consumer(settings, logger=_librdkafka_log)
 
