@@ -14,6 +14,7 @@ from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pipelines import logs
+from pipelines.cli.metrics_option import metrics_option
 from pipelines.cli.options import kafka_options
 from pipelines.config import KafkaConfig, state_directory
 from pipelines.identity.resolver import DEFAULT_PLC_URL
@@ -53,6 +54,7 @@ def _mirror_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "identity/<topic prefix> in $STANDPIPE_HOME (.standpipe). Without it, an import starts "
         "from the beginning.",
     )
+    @metrics_option
     @kafka_options
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
