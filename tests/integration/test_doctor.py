@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit re-exports
     AdminClient,
     AlterConfigOpType,
@@ -19,7 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit
     ResourceType,
 )
 from conftest import free_port
-from support.kafka import create_topic, produce, wait_until
+from support.kafka import create_topic, produce, read_committed, wait_until
 from support.pipeline import run_command
 
 from pipelines.config import KafkaConfig
@@ -27,6 +28,8 @@ from pipelines.kafka.admin import apply, plan
 from pipelines.kafka.beat import Beat, Report, State, encode_beat
 from pipelines.kafka.features import metadata_version
 from pipelines.kafka.heartbeat import heartbeat
+from pipelines.kafka.jars import KafkaJars, find_java
+from pipelines.kafka.reading import log_ends
 from pipelines.sim.network import load_network
 from pipelines.sim.service import SimServer
 
@@ -154,6 +157,36 @@ def test_everything_that_is_broken_is_named(kafka: str, topic_prefix: str) -> No
     )
     assert "bridge.relay.example is silent" in said["processes.alive"]
     assert "bridge.relay.example on elsewhere is 7 min behind" in said["clocks.skew"]
+
+
+@pytest.mark.broker
+@pytest.mark.skipif("BOOTSTRAP" in os.environ, reason="needs Kafka's tools beside the broker")
+def test_the_remedy_for_a_hanging_transaction_ends_it(kafka: str, topic_prefix: str) -> None:
+    config = KafkaConfig(kafka, topic_prefix)
+    topic = create_topic(config, "frames", 1)
+    where = (topic, 0)
+    with contextlib.suppress(KafkaException), hanging_transaction(config, topic, 0):
+        stable = log_ends(config, [where], is_readable=True)[where]
+        assert stable < log_ends(config, [where])[where]
+        aborted = subprocess.run(
+            [
+                *(find_java(), "-cp", KafkaJars.default().classpath),
+                "org.apache.kafka.tools.TransactionsCommand",  # kafka-transactions.sh
+                *("--bootstrap-server", kafka, "abort", "--topic", topic),
+                *("--partition", "0", "--start-offset", str(stable)),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert aborted.returncode == 0, aborted.stderr
+        wait_until(
+            lambda: log_ends(config, [where], is_readable=True) == log_ends(config, [where]),
+            "readers that go on",
+        )
+        # What the producer does when it wakes up, here another abort, changes nothing.
+    assert read_committed(config, topic) == []
 
 
 @pytest.mark.broker
