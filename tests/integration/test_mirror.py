@@ -35,17 +35,19 @@ from pipelines.mirror import directory as directory_module
 from pipelines.mirror import service
 from pipelines.mirror.directory import DirectoryExport
 from pipelines.mirror.dump import DumpFile
+from pipelines.mirror.export import PAGE_LINES
 from pipelines.mirror.intake import Tally
 from pipelines.mirror.progress import Progress
 from pipelines.mirror.source import Source
 from pipelines.relay import subscribe_url
 from pipelines.sim.generated import GeneratedNetwork
-from pipelines.sim.mix import Settings
+from pipelines.sim.mix import Mix, Settings
 from pipelines.sim.network import load_network
 from pipelines.sim.service import SimServer
 
 pytestmark = pytest.mark.broker
 
+STANDPIPE = Path(sys.executable).with_name("standpipe")
 PARTITIONS = 3
 URL = "https://plc.directory"
 CAPTURED_DID = "did:plc:2hnjcpc32qkzk35lxypg6xey"
@@ -361,8 +363,7 @@ class TestCommandLine:
     ) -> None:
         with SimServer(load_network(capture_folder)) as sim:
             command = [
-                *(sys.executable, "-c", "from pipelines.cli import main; main()"),
-                *("identity", "follow", "--plc-url", sim.addresses.plc),
+                *(str(STANDPIPE), "identity", "follow", "--plc-url", sim.addresses.plc),
                 *("--bootstrap-servers", config.bootstrap_servers),
                 *("--topic-prefix", config.topic_prefix),
                 *("--state-dir", str(tmp_path)),
@@ -373,6 +374,35 @@ class TestCommandLine:
                 output, _ = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == 0
         assert "operations read" in output
+
+    def test_an_import_that_is_killed_goes_on(self, config: KafkaConfig, tmp_path: Path) -> None:
+        """SIGKILL after the first batch: the next run begins there, and nothing is missing."""
+        accounts_count = service.BATCH_LINES + 2 * PAGE_LINES
+        settings = Settings(accounts_count, records_count=1, mix=Mix(did_web=0))
+        network = GeneratedNetwork(settings)
+        truth = _truth(network)
+        environment = {"STANDPIPE_HOME": str(tmp_path)}
+        with SimServer(network) as sim:
+            command = [
+                *("identity", "import", "--json", "--plc-url", sim.addresses.plc),
+                *("--bootstrap-servers", config.bootstrap_servers),
+                *("--topic-prefix", config.topic_prefix),
+            ]
+            with subprocess.Popen(
+                [str(STANDPIPE), *command, "--plc-rate", "2"],
+                stdout=subprocess.PIPE,
+                env=os.environ | environment,
+            ) as process:
+                wait_until(lambda: messages_count(config) > 0, "the first batch")
+                process.kill()
+            assert len(identities(config)) < accounts_count
+            result = standpipe(*command, **environment)
+        assert result.returncode == 0, result.stderr
+        # All that was committed is passed over, or, if the store was late, read again.
+        summary = json.loads(result.stdout)
+        assert summary["read"] in (accounts_count - service.BATCH_LINES, accounts_count)
+        assert summary["accepted"] == summary["read"]
+        assert _known(config, truth) == truth
 
     def test_topics_that_are_missing_are_named(self, kafka: str, topic_prefix: str) -> None:
         result = standpipe(
