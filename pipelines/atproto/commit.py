@@ -38,7 +38,6 @@ from pipelines.atproto.syntax import (
 )
 
 COMMIT_VERSION = 3
-SIGNATURE_BYTES = 64
 # atproto.com/specs/sync says 1,000,000; the deployed relay and the data validation guide take
 # 1 MiB, and a stricter reader would lose what the network accepted. spec: A-30
 MAX_RECORD_BYTES = 1_048_576

@@ -7,9 +7,9 @@ from support import wire
 from support.oracle import cid_of, dag_cbor, link
 from support.repo import DID
 
-from pipelines.atproto.commit import SIGNATURE_BYTES, CommitLayout, parse_commit
+from pipelines.atproto.commit import CommitLayout, parse_commit
 from pipelines.atproto.errors import Reason, SignatureError
-from pipelines.atproto.keys import HALF_ORDER, ORDER, Curve
+from pipelines.atproto.keys import HALF_ORDER, ORDER, SIGNATURE_BYTES, Curve
 from pipelines.atproto.signing import SigningKey, sign_commit
 from pipelines.atproto.syntax import Tid
 

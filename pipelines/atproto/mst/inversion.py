@@ -319,7 +319,8 @@ class PartialTree:
             if cid in self._blocks:
                 raise MstError(Reason.MST_RECURRENCE, "a node occurs twice in one tree")
             raise MstError(Reason.MST_BLOCK_MISSING, "a node that is needed was not sent")
-        return self._add(*parse_node(block, layer, low, high), holder, field)
+        keys, wire, layer = parse_node(block, layer, low, high)
+        return self._add(keys, wire, layer, holder, field)
 
     def _has(self, cid: bytes) -> bool:
         return cid in self._blocks
