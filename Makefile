@@ -16,7 +16,7 @@ MUTATING := .venv/.mutating
 FETCHED := $(STANDPIPE_HOME)/kafka/libs/.fetched
 READY := $(INSTALLED) $(if $(BOOTSTRAP),,$(FETCHED))
 
-.PHONY: help setup demo fmt fmt-check lint type imports schemas test bench fuzz \
+.PHONY: help setup demo fmt fmt-check lint type imports schemas test bench chaos fuzz \
 	mutants check build constraints clean
 .DELETE_ON_ERROR:
 
@@ -55,6 +55,9 @@ test: $(READY) ## Run every test, on a real broker
 
 bench: $(READY) ## Measure the hot path and the pipeline
 	$(BIN)/python tests/bench/run.py
+
+chaos: $(READY) ## Kill, stop and damage everything around a pipeline, and compare; goes on where it was
+	$(BIN)/python tests/chaos/run.py
 
 fuzz: $(INSTALLED) $(GUIDED) ## Throw mutated bytes at the protocol core
 	$(BIN)/python tests/fuzz/run.py
@@ -99,7 +102,7 @@ $(FETCHED): deploy/kafka/pom.xml | $(INSTALLED)
 	@touch $@
 
 # Names all that is missing, with the Debian package, before anything is changed.
-setup demo test bench: WANTS_BROKER := $(if $(BOOTSTRAP),,yes)
+setup demo test bench chaos: WANTS_BROKER := $(if $(BOOTSTRAP),,yes)
 define CHECK_TOOLS
 ok=yes
 missing() { echo "make: $$1" >&2; ok=; }

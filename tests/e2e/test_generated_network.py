@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.kafka import is_caught_up, read_committed, wait_until
-from support.latest import block_of, read_latest, read_stores
+from support.latest import read_latest, read_stores, wrong_repos
 from support.pipeline import Stage, run_command, running_pipeline
 
 from pipelines.atproto.cid import encode_cid
@@ -97,18 +97,7 @@ def assert_is_the_truth(config: KafkaConfig, network: GeneratedNetwork) -> None:
     latest = read_latest(config)
     accounts = network.known.accounts()
     assert latest.repos.keys() == accounts.keys()
-    for did, account in accounts.items():
-        repo, state = latest.repos[did], account.state
-        assert (repo["active"], repo["status"]) == (state.status is None, state.status), did
-        values = latest.records.get(did, {})
-        assert {path: block_of(value) for path, value in values.items()} == account.records, did
-        if state.head is None:
-            assert (repo["sync"], repo["rev"]) == ("unknown", None), did
-            continue
-        commit = state.head.commit
-        assert repo["sync"] == "synchronized", did
-        expected = (commit.rev, encode_cid(state.head.commit_cid), encode_cid(commit.data_cid))
-        assert (repo["rev"], repo["commit"], repo["data"]) == expected, did
+    assert wrong_repos(latest, accounts) == {}
     commits_count = sum(
         dict(message.headers)["kind"] == b"commit"
         for message in read_committed(config, config.topic("events"))

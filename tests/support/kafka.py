@@ -1,5 +1,6 @@
 """Topics, messages and reads for tests against a real broker."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -62,6 +63,16 @@ def is_caught_up(config: KafkaConfig, stage: str, topic: str) -> bool:
     finally:
         consumer.close()
     return all(where.offset == ends[where.partition] for where in found)
+
+
+def read_cursor(config: KafkaConfig, host: str) -> int | None:
+    """Returns the last sequence number of an upstream that the bridge has noted."""
+    cursors = {m.key: m.value for m in read_committed(config, config.topic("cursors"))}
+    value = cursors.get(host.encode())
+    if value is None:
+        return None
+    seq: int = json.loads(value)["seq"]
+    return seq
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 40) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,10 +11,12 @@ import cbrrr
 from support.kafka import read_committed
 
 from pipelines.atproto.cid import encode_cid
+from pipelines.atproto.syntax import Did
 from pipelines.compact.state import RepoState, parse_repo
 from pipelines.compact.store import Store
 from pipelines.config import KafkaConfig
 from pipelines.kafka.topics import registry
+from pipelines.sim.truth import AccountTruth
 
 
 @dataclass
@@ -74,6 +77,35 @@ def block_of(value: dict[str, Any]) -> bytes:
     if value["record_error"] is not None:
         return base64.b64decode(value["record_cbor"], validate=True)
     return cbrrr.encode_dag_cbor(value["record"], atjson_mode=True)
+
+
+def wrong_repos(latest: Latest, accounts: Mapping[Did, AccountTruth]) -> dict[Did, str]:
+    """Returns the accounts whose state is not the true one, and what is wrong."""
+    return {
+        did: wrong
+        for did, account in accounts.items()
+        if (wrong := _what_is_wrong(latest, did, account))
+    }
+
+
+def _what_is_wrong(latest: Latest, did: Did, account: AccountTruth) -> str:
+    repo, state = latest.repos.get(did), account.state
+    if repo is None:
+        return "nothing is known of it"
+    if (repo["active"], repo["status"]) != (state.status is None, state.status):
+        return f"its status is {state.status}, not {repo['status']}"
+    expected: tuple[str | None, ...] = ("unknown", None, None, None)
+    if state.head is not None:
+        commit = state.head.commit
+        cids = (encode_cid(state.head.commit_cid), encode_cid(commit.data_cid))
+        expected = ("synchronized", commit.rev, *cids)
+    found = (repo["sync"], repo["rev"], repo["commit"], repo["data"])
+    if found != expected:
+        return f"it is {expected}, not {found}"
+    values = latest.records.get(did, {})
+    if {path: block_of(value) for path, value in values.items()} != account.records:
+        return "its records are others"
+    return ""
 
 
 class Stored(NamedTuple):

@@ -1,5 +1,6 @@
 """The pipeline as a test runs it: the real commands as processes, over a simulated network."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,14 @@ class Stage:
     def log(self) -> str:
         return self._log.read_text()
 
+    def pause(self) -> None:
+        """SIGSTOP: it stands still, and learns nothing of what the others do meanwhile."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT: it goes on as if no time had passed."""
+        self.process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """SIGKILL: no chance to clean up."""
         self.process.kill()
@@ -54,12 +63,13 @@ class Pipeline:
 
     def __init__(self, kafka: KafkaConfig, addresses: Addresses, folder: Path) -> None:
         self.kafka = kafka
+        self.relay = addresses.relay
         self._addresses = addresses
         self._folder = folder
         self.stages: list[Stage] = []
 
     def start_bridge(self) -> Stage:
-        return self._start("bridge", "--relay", self._addresses.relay, "--cursor", "oldest")
+        return self._start("bridge", "--relay", self.relay, "--cursor", "oldest")
 
     def start_worker(self, slot: str) -> Stage:
         urls = ["--plc-url", self._addresses.plc, "--did-web-url", self._addresses.did_web]

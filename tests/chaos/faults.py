@@ -1,0 +1,85 @@
+"""What can go wrong, and what goes wrong in which round: pure, from a seed."""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from random import Random
+from typing import NamedTuple
+
+
+class Kind(StrEnum):
+    """A kind of fault."""
+
+    KILL_BRIDGE = "kill -9 of the bridge"
+    KILL_WORKER = "kill -9 of a worker"
+    KILL_COMPACT = "kill -9 of compact"
+    KILL_BROKER = "kill -9 of the broker"
+    PAUSE = "stopped beyond the session time-out, then on"
+    MEMBERS = "a worker or compact added or removed"
+    SOCKET = "the socket breaks in the middle of a message"
+    CUT_OFF = "a message that ends too early"
+    RENUMBER = "the relay numbers anew"
+    RESEND = "the relay sends old events again"
+    LOSE = "the relay loses events that it has not sent"
+
+
+# A fault of these kinds counts only if it fell inside an open transaction.
+KILLS = frozenset(
+    {Kind.KILL_BRIDGE, Kind.KILL_WORKER, Kind.KILL_COMPACT, Kind.KILL_BROKER, Kind.PAUSE}
+)
+
+# In a minute or two, each kind at least once.
+SHORT_ROUND: Mapping[Kind, int] = {
+    Kind.KILL_BRIDGE: 2,
+    Kind.KILL_WORKER: 2,
+    Kind.KILL_COMPACT: 2,
+    Kind.KILL_BROKER: 1,
+    Kind.PAUSE: 2,
+    Kind.MEMBERS: 2,
+    Kind.SOCKET: 1,
+    Kind.CUT_OFF: 1,
+    Kind.RENUMBER: 2,
+    Kind.RESEND: 1,
+    Kind.LOSE: 1,
+}
+# Fourteen of these are 350 faults, with at least 28 of each kind.
+LONG_ROUND: Mapping[Kind, int] = {
+    Kind.KILL_BRIDGE: 3,
+    Kind.KILL_WORKER: 3,
+    Kind.KILL_COMPACT: 3,
+    Kind.KILL_BROKER: 2,
+    Kind.PAUSE: 2,
+    Kind.MEMBERS: 2,
+    Kind.SOCKET: 2,
+    Kind.CUT_OFF: 2,
+    Kind.RENUMBER: 2,
+    Kind.RESEND: 2,
+    Kind.LOSE: 2,
+}
+
+
+class Struck(NamedTuple):
+    """A fault that was made.
+
+    Attributes:
+        kind: which one.
+        target: what it fell on: a transactional id, or a few words.
+        at_ms: when it had happened, milliseconds since the epoch.
+    """
+
+    kind: Kind
+    target: str
+    at_ms: int
+
+
+def shuffled(counts: Mapping[Kind, int], random: Random) -> list[Kind]:
+    """Returns the faults of a round in the order in which they are made."""
+    kinds = [kind for kind, count in counts.items() for _ in range(count)]
+    random.shuffle(kinds)
+    return kinds
+
+
+def missing(counted: Iterable[Kind], *, of_each: int, in_all: int) -> int:
+    """Returns how many faults are missing until there are enough of each kind and in all."""
+    kinds = list(counted)
+    of_kinds = sum(max(0, of_each - kinds.count(kind)) for kind in Kind)
+    return max(of_kinds, in_all - len(kinds))

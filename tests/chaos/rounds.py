@@ -1,0 +1,45 @@
+"""A whole round with its verdict."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from random import Random
+
+from chaos.faults import Kind, shuffled
+from chaos.outcome import Outcome, judge
+from chaos.round import running_round
+
+
+def run_round(
+    folder: Path,
+    capture: Path,
+    seed: int,
+    counts: Mapping[Kind, int],
+    tell: Callable[[str], None],
+) -> Outcome:
+    """Runs a round to its end.
+
+    Args:
+        folder: for everything that it writes; empty.
+        capture: a captured network, mixed in.
+        seed: what follows from it: network, faults, pauses.
+        counts: how many faults of which kind.
+        tell: gets a line for each fault, and for each thing that was compared.
+    """
+    with running_round(folder, capture, seed, tell) as (round_, network):
+        round_.run(shuffled(counts, Random(seed)))
+        outcome = judge(
+            round_.config,
+            network,
+            folder,
+            capture,
+            round_.struck,
+            round_.restarts_count,
+            round_.host,
+        )
+    made, counted = Counter(fault.kind for fault in outcome.struck), Counter(outcome.counted)
+    for kind in made:
+        tell(f"{kind}: {made[kind]}, of which {counted[kind]} count")
+    for comparison in outcome.comparisons:
+        tell(str(comparison))
+    return outcome

@@ -1,0 +1,175 @@
+"""The parts of the chaos that need no broker: a relay that misbehaves, and which kills count."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from chaos.faults import KILLS, LONG_ROUND, SHORT_ROUND, Kind, Struck, missing, shuffled
+from chaos.outcome import counts
+from chaos.relay import CAPTURED_EVERY, Relay, RelayedNetwork, numbered
+from support.judge import compare
+from support.transactions import Note, Status, open_at, was_inside
+
+from pipelines.atproto.frames import parse_envelope
+from pipelines.captures import read_frames
+from pipelines.sim.generated import GeneratedNetwork
+from pipelines.sim.mix import Settings
+from pipelines.sim.ports import Emission, FutureCursorError, Start
+
+
+@pytest.fixture
+def network(capture_folder: Path, tmp_path: Path) -> Iterator[RelayedNetwork]:
+    generated = GeneratedNetwork(Settings(5, seed=3), truth_path=tmp_path / "truth.jsonl")
+    network = RelayedNetwork(generated, capture_folder, 3)
+    yield network
+    network.close()
+
+
+@pytest.fixture
+def relay(network: RelayedNetwork) -> Relay:
+    """One that sends a frame in each second of its clock."""
+    relay = network.open_history(Emission(rate=1))
+    assert relay.subscribe(0, 0.0) == Start(0)
+    return relay
+
+
+def run_until(relay: Relay, now_s: float) -> None:
+    while relay.taken_count < int(now_s):
+        relay.work(now_s)
+
+
+def seqs(relay: Relay, index: int = 0) -> list[int | None]:
+    found: list[int | None] = []
+    while messages := relay.read(index + len(found), 0.0):
+        found += [parse_envelope(message).seq for message in messages]
+    return found
+
+
+def test_numbers_follow_each_other_and_captured_events_are_mixed_in(
+    relay: Relay, network: RelayedNetwork
+) -> None:
+    run_until(relay, 3 * CAPTURED_EVERY)
+    assert seqs(relay) == list(range(1, 3 * CAPTURED_EVERY + 4))
+    assert len(network.passed_captured()) == 3
+    mixed_in = relay.sent[CAPTURED_EVERY]
+    assert parse_envelope(mixed_in).did == parse_envelope(network.passed_captured()[0]).did
+
+
+def test_a_frame_with_another_number_differs_in_nothing_else(capture_folder: Path) -> None:
+    for frame in read_frames(capture_folder / "frames.bin"):
+        seq = parse_envelope(frame).seq
+        assert seq is not None
+        other = numbered(frame, 70_000)
+        assert parse_envelope(other).seq == 70_000
+        assert numbered(other, seq) == frame
+
+
+def test_old_events_come_again_under_their_numbers_and_no_cursor_finds_them(relay: Relay) -> None:
+    run_until(relay, 5)
+    relay.resend(2)
+    run_until(relay, 6)
+    assert seqs(relay) == [1, 2, 3, 4, 5, 4, 5, 6]
+    assert relay.subscribe(4, 6.0) == Start(4)
+    assert relay.subscribe(5, 6.0) == Start(7)
+    assert [parse_envelope(frame).seq for frame in relay.sent] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_relay_that_begins_anew_knows_no_old_cursor(relay: Relay) -> None:
+    run_until(relay, 5)
+    relay.renumber()
+    run_until(relay, 7)
+    assert seqs(relay) == [1, 2, 3, 4, 5, 1, 2]
+    assert relay.subscribe(0, 7.0) == Start(5)
+    with pytest.raises(FutureCursorError):
+        relay.subscribe(3, 7.0)
+
+
+def test_numbers_that_are_left_out(relay: Relay) -> None:
+    run_until(relay, 2)
+    relay.jump(1_000)
+    run_until(relay, 3)
+    assert seqs(relay) == [1, 2, 1_003]
+    assert relay.subscribe(2, 3.0) == Start(2)
+
+
+def test_what_is_lost_is_in_the_log_of_what_happened_and_in_no_message(
+    relay: Relay, tmp_path: Path
+) -> None:
+    run_until(relay, 2)
+    relay.lose(2)
+    run_until(relay, 6)
+    assert seqs(relay) == [1, 2, 3, 4]
+    assert relay.lost == {2, 3}
+    happened = [json.loads(line) for line in (tmp_path / "truth.jsonl").read_bytes().splitlines()]
+    dids = [event["did"] for number, event in enumerate(happened) if number not in relay.lost]
+    assert [parse_envelope(frame).did for frame in relay.sent] == dids
+
+
+def test_a_message_that_ends_too_early_comes_before_the_whole_one(relay: Relay) -> None:
+    run_until(relay, 1)
+    relay.cut_off_next()
+    run_until(relay, 2)
+    first, part, whole = relay.read(0, 2.0)
+    assert whole.startswith(part)
+    assert len(part) < len(whole)
+    assert relay.cut_off == [part]
+    assert relay.sent == [first, whole]
+
+
+def test_a_relay_that_is_held_sends_what_happened_later_on(relay: Relay) -> None:
+    run_until(relay, 2)
+    relay.hold()
+    relay.work(4.0)
+    assert seqs(relay) == [1, 2]
+    relay.release()
+    run_until(relay, 4)
+    assert seqs(relay) == [1, 2, 3, 4]
+
+
+NAME = "standpipe.x.explode.0"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_inside"),
+    [
+        (Status.ONGOING, [Status.PREPARE_ABORT, Status.COMPLETE_ABORT], True),
+        (Status.ONGOING, [Status.ONGOING, Status.PREPARE_ABORT], True),
+        (Status.ONGOING, [Status.PREPARE_COMMIT, Status.COMPLETE_COMMIT], False),
+        (Status.PREPARE_COMMIT, [Status.COMPLETE_COMMIT], False),
+        (Status.COMPLETE_COMMIT, [Status.EMPTY], False),
+        (Status.ONGOING, [], False),
+    ],
+)
+def test_a_kill_counts_if_its_transaction_was_open_and_never_committed(
+    before: Status, after: list[Status], is_inside: bool
+) -> None:
+    notes = [Note(NAME, before, 90), Note("another", Status.ONGOING, 95)]
+    notes += [Note(NAME, status, 101) for status in after]
+    assert was_inside(notes, NAME, 100) is is_inside
+    assert counts(Struck(Kind.KILL_WORKER, NAME, 100), notes) is is_inside
+    assert counts(Struck(Kind.RESEND, "2 events", 100), notes)
+
+
+def test_a_broker_counts_if_any_transaction_was_open() -> None:
+    notes = [Note(NAME, Status.ONGOING, 90), Note(NAME, Status.COMPLETE_COMMIT, 99)]
+    assert open_at(notes, 95) == [NAME]
+    assert counts(Struck(Kind.KILL_BROKER, "", 95), notes)
+    assert not counts(Struck(Kind.KILL_BROKER, "", 99), notes)
+
+
+def test_rounds_have_every_kind_and_fourteen_are_enough() -> None:
+    short, long = shuffled(SHORT_ROUND, Random(1)), shuffled(LONG_ROUND, Random(1))
+    assert set(short) == set(long) == set(Kind) > KILLS
+    assert missing(long * 13, of_each=20, in_all=300) == 0
+    assert missing([*long * 9, *short], of_each=20, in_all=300) > 0
+    assert missing([], of_each=20, in_all=300) == 300
+
+
+def test_what_is_lost_and_what_is_twice_are_told_apart() -> None:
+    found = compare("letters", "aabc", "abbd")
+    assert (found.lost, found.surplus) == (Counter("ac"), Counter("bd"))
+    assert not found.is_equal
+    assert compare("letters", "ab", "ba").is_equal
