@@ -50,8 +50,7 @@ _CAPTURE = Path(__file__).parent.parent / "data" / "capture"
 _WARM_UP_ROUNDS_COUNT = 3
 _GENERATED_FRAMES_COUNT = 100
 _MAX_OPS_COUNT = 20
-# What a network of proper names would hide is left out: only commits, of one operation each, with
-# keys on the curve of practically every account.
+# Only commits, of one operation each, with keys on the curve of practically every account.
 _ONE_OP = Mix(
     p256=0,
     did_web=0,
