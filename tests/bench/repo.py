@@ -36,7 +36,8 @@ def run(rounds: int) -> None:
     """Measures and prints."""
     rounds = min(rounds, _MAX_ROUNDS_COUNT)
     click.echo(
-        "Whole repositories: a CAR file, every block hashed, every rule of the tree checked"
+        "Whole repositories, a CAR file with every check: by processor time, the fastest of "
+        f"{rounds} rounds"
     )
     click.echo(f"{'':44}  {'CAR MB':>6}  {'records/s':>9}  µs a record  peak MB")
     with tempfile.TemporaryDirectory() as folder:
@@ -93,9 +94,10 @@ def _split(path: Path) -> None:
 def _measure(call: Callable[[], None], rounds: int) -> dict[str, float]:
     best_s = float("inf")
     for _ in range(rounds):
-        start_s = time.perf_counter()
+        # Of the processor, the system's work for the files included: others may be busy, too.
+        start_s = time.process_time()
         call()
-        best_s = min(best_s, time.perf_counter() - start_s)
+        best_s = min(best_s, time.process_time() - start_s)
     # Not the figure of `resource`, which begins with the parent's.
     status = Path("/proc/self/status").read_text(encoding="ascii")
     peak_kb = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
