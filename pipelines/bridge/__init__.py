@@ -1,17 +1,23 @@
-"""The bridge: a relay's socket → `frames`, byte for byte, with the cursor beside them.
+"""The bridge: upstreams' sockets → `frames`, byte for byte, with the cursors beside them.
 
-    socket.py     opens the websocket and reads messages from it
-    intake.py     one message and what came before → what becomes of it       (pure)
-    backoff.py    how long to wait before connecting again                    (pure)
-    reader.py     connects, reads, judges, hands over; connects again
-    handover.py   the bounded queue between the reader and the publisher
-    messages.py   what a transaction consists of                              (pure)
-    publisher.py  the thread that writes the transactions
-    cursor.py     what the topics say at the start
-    progress.py   what was done so far                                        (pure)
-    service.py    wires all of it
+    socket.py      opens a websocket and reads messages from it
+    intake.py      one message and what came before → what becomes of it       (pure)
+    window.py      which events any upstream brought lately                    (pure)
+    gaps.py        where events are missing                                    (pure)
+    vitals.py      whether an upstream still tells what happens                (pure)
+    timeseek.py    which cursor a moment has                                   (pure)
+    backoff.py     how long to wait before connecting again                    (pure)
+    reader.py      connects, reads, judges, hands over; connects again
+    upstream.py    an upstream's name, and what comes from it                  (pure)
+    handover.py    the bounded queue between the readers and the publisher
+    messages.py    what a transaction consists of                              (pure)
+    publisher.py   the thread that writes the transactions
+    cursor.py      where a bridge starts, by what the topics say
+    leadership.py  which of several bridges works
+    progress.py    what was done so far                                        (pure)
+    service.py     wires all of it
 
-The reader lives on an asyncio loop, the publisher in a thread of its own, because a transaction
-blocks. When the publisher is slow or the broker away, the queue fills, the reader stops reading,
-and TCP makes the upstream wait: nothing is dropped.
+The readers live on an asyncio loop, the publisher in a thread of its own, because a transaction
+blocks. When the publisher is slow or the broker away, the queue fills, the readers stop reading,
+and TCP makes the upstreams wait: nothing is dropped.
 """

@@ -1,18 +1,19 @@
-"""The bounded queue between the reader (asyncio) and the publisher (a thread).
+"""The bounded queue between the readers (asyncio) and the publisher (a thread).
 
 Limits, and what happens when they are reached:
 
-    HANDOVER_BYTES, HANDOVER_COUNT   the reader stops reading the socket
+    HANDOVER_BYTES, HANDOVER_COUNT   the readers stop reading their sockets
     BATCH_BYTES, BATCH_COUNT         a transaction ends; the rest goes into the next one
 
-Each can be passed by one message.
+The first two can be passed by one message of each upstream, the others by one message.
 """
 
 import threading
 from collections import deque
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
-from pipelines.bridge.intake import Publish, Quarantine, Skip
+from pipelines.bridge.intake import Duplicate, Entry, Publish, Quarantine, Skip
+from pipelines.bridge.upstream import Handed, Origin
 
 # Half a second of a relay that is catching us up as fast as we can read. The largest message has
 # 16 MiB (`pipelines.bridge.socket`), so two of them fit.
@@ -25,16 +26,14 @@ BATCH_COUNT = 1_000
 # this time, which is also what it adds to the delay of a frame at most.
 BATCH_INTERVAL_S = 0.1
 
-Entry: TypeAlias = Publish | Quarantine | Skip
-
 
 class _Sized(NamedTuple):
-    entry: Entry
+    handed: Handed
     size_bytes: int
 
 
 class Handover:
-    """A queue with one writer (`put`), one reader (`take`), and no end but `close`."""
+    """A queue with one writing thread (`put`), one reading (`take`), and no end but `close`."""
 
     def __init__(self) -> None:
         self._entries: deque[_Sized] = deque()
@@ -54,11 +53,11 @@ class Handover:
         """How many entries wait."""
         return len(self._entries)
 
-    def put(self, entry: Entry) -> None:
+    def put(self, origin: Origin, entry: Entry) -> None:
         """Appends an entry; never blocks for long."""
         size_bytes = _size_bytes(entry)
         with self._lock:
-            self._entries.append(_Sized(entry, size_bytes))
+            self._entries.append(_Sized(Handed(origin, entry), size_bytes))
             self._size_bytes += size_bytes
             if self._holds_batch():
                 self._due.set()
@@ -69,11 +68,12 @@ class Handover:
             self._is_closed = True
             self._due.set()
 
-    def take(self) -> list[Entry]:
+    def take(self) -> list[Handed]:
         """Waits for the next batch and removes it.
 
         Returns:
-            At least one entry, in order; nothing only when the queue is closed and empty.
+            At least one entry, in the order in which they were put; nothing only when the queue is
+            closed and empty.
         """
         while True:
             self._due.wait(BATCH_INTERVAL_S)
@@ -82,12 +82,12 @@ class Handover:
                 if batch or self._is_closed:
                     return batch
 
-    def _remove_batch(self) -> list[Entry]:
-        batch: list[Entry] = []
+    def _remove_batch(self) -> list[Handed]:
+        batch: list[Handed] = []
         batch_bytes = 0
         while self._entries and len(batch) < BATCH_COUNT and batch_bytes < BATCH_BYTES:
-            entry, size_bytes = self._entries.popleft()
-            batch.append(entry)
+            handed, size_bytes = self._entries.popleft()
+            batch.append(handed)
             batch_bytes += size_bytes
         self._size_bytes -= batch_bytes
         if not self._is_closed and not self._holds_batch():
@@ -104,5 +104,5 @@ def _size_bytes(entry: Entry) -> int:
             return len(entry.frame)
         case Quarantine():
             return len(entry.message)
-        case Skip():
+        case Skip() | Duplicate():
             return 0

@@ -1,18 +1,19 @@
 """What becomes of a message from the upstream's socket.
 
-Pure: the state is one `Intake` for one upstream, the input one websocket message with the time at
-which it was received.
+Pure: the state is one `Intake` for each upstream and a `Window` for all of them, the input one
+websocket message with the time at which it was received.
 
     well-formed, new                     Publish      goes to `frames`, byte for byte
     cannot be read                       Quarantine   goes to `quarantine`, byte for byte
     legal, but of nobody we could name   Skip         the cursor moves past it
     had before                           Resent       dropped
+    another upstream brought it          Duplicate    the cursor moves past it
     from the upstream about itself       Notice       for the reader to act on
 
 Not looked at: anything in a frame but its header, sequence number, account and time. Whether a
 commit is true is judged later, from the same bytes.
 
-spec: F-10 to F-16, F-20 to F-23, F-44, F-45
+spec: F-10 to F-16, F-20 to F-24, F-44, F-45
 """
 
 import hashlib
@@ -27,6 +28,8 @@ from pipelines.atproto.frames import (
     parse_message,
 )
 from pipelines.atproto.syntax import Did
+from pipelines.bridge.gaps import Continuity, Gap
+from pipelines.bridge.window import Window
 
 # So many messages in a row that cannot be read are not an accident but a stream that is not one,
 # or that has lost its framing. A single one must not end the connection: it would be the next
@@ -49,6 +52,7 @@ class Publish(NamedTuple):
         kind: what its header says it is.
         time: the upstream's clock, as it stands there; None where there is none.
         received_us: when it was received, microseconds since the epoch.
+        gap: what is known to be missing before it, or None.
     """
 
     frame: bytes
@@ -57,6 +61,7 @@ class Publish(NamedTuple):
     kind: Kind
     time: str | None
     received_us: int
+    gap: Gap | None = None
 
 
 class Quarantine(NamedTuple):
@@ -82,11 +87,29 @@ class Skip(NamedTuple):
         seq: its position in the upstream's stream; None where it has none.
         time: as in `Publish`.
         received_us: as in `Publish`.
+        gap: as in `Publish`; None where it has no number.
     """
 
     seq: int | None
     time: str | None
     received_us: int
+    gap: Gap | None = None
+
+
+class Duplicate(NamedTuple):
+    """A frame that another upstream brought before.
+
+    Attributes:
+        seq: its position in this upstream's stream.
+        time: as in `Publish`.
+        received_us: as in `Publish`.
+        gap: as in `Publish`.
+    """
+
+    seq: int
+    time: str | None
+    received_us: int
+    gap: Gap | None = None
 
 
 class Resent(NamedTuple):
@@ -105,7 +128,9 @@ class Notice(NamedTuple):
     message: InfoMessage | ErrorMessage
 
 
-Decision: TypeAlias = Publish | Quarantine | Skip | Resent | Notice
+# What goes on to Kafka, if only as a cursor.
+Entry: TypeAlias = Publish | Quarantine | Skip | Duplicate
+Decision: TypeAlias = Entry | Resent | Notice
 
 
 class Intake:
@@ -116,9 +141,22 @@ class Intake:
             event the upstream has; None for new events only.
     """
 
-    def __init__(self, cursor: int | None) -> None:
-        """Starts after a cursor, which is what the upstream will be asked for."""
+    def __init__(
+        self,
+        cursor: int | None,
+        continuity: Continuity | None = None,
+        window: Window | None = None,
+    ) -> None:
+        """Starts after a cursor, which is what the upstream will be asked for.
+
+        Args:
+            cursor: as the attribute.
+            continuity: watches for gaps from there on; by default from the first event on.
+            window: what all upstreams brought lately; None where there is only this one.
+        """
         self.cursor = cursor
+        self._continuity = continuity or Continuity(None)
+        self._window = window
         self._undecodable_in_row = 0
         # Digests of what could not be read since the cursor last moved, in order, and how many
         # of them this connection has brought (again).
@@ -132,10 +170,13 @@ class Intake:
 
     def begin_connection(self) -> None:
         """Prepares for a connection that starts at the cursor."""
+        self._continuity.begin_connection()
         self._undecodable_in_row = 0
         self._undecodable_seen_count = 0
 
-    def judge(self, message: bytes, *, is_text: bool, received_us: int) -> Decision:
+    def judge(  # noqa: PLR0911 - one return for each kind of decision
+        self, message: bytes, *, is_text: bool, received_us: int
+    ) -> Decision:
         """Decides about the next message of the connection.
 
         Args:
@@ -153,6 +194,8 @@ class Intake:
         if envelope.kind is Kind.INFO or envelope.kind is Kind.ERROR:
             notice = parse_message(envelope)
             assert isinstance(notice, InfoMessage | ErrorMessage)
+            if isinstance(notice, InfoMessage) and notice.name == "OutdatedCursor":
+                self._continuity.announce()
             return Notice(notice)
         seq, time = envelope.seq, envelope.time
         if time is not None and len(time) > MAX_TIME_LENGTH:
@@ -163,11 +206,14 @@ class Intake:
             # Some upstreams send the cursor's own frame again, some do not. spec: F-21, F-23
             return Resent(seq)
         self.cursor = seq
+        gap = self._continuity.advance(seq, time)
         self._undecodable.clear()
         self._undecodable_seen_count = 0
         if envelope.did is None:
-            return Skip(seq, time, received_us)
-        return Publish(message, envelope.did, seq, envelope.kind, time, received_us)
+            return Skip(seq, time, received_us, gap)
+        if self._window is not None and not self._window.bring(envelope):
+            return Duplicate(seq, time, received_us, gap)
+        return Publish(message, envelope.did, seq, envelope.kind, time, received_us, gap)
 
     def _judge_undecodable(
         self, message: bytes, error: FrameError, received_us: int

@@ -1,20 +1,23 @@
 """What the bridge writes: the messages of one transaction, and the cursor as it is read back.
 
-A transaction holds frames, quarantined messages, the cursor after them, and an epoch, which says
-where the frames went. All of it is there or nothing is.
+A transaction holds frames and quarantined messages of all upstreams, and for each upstream the
+cursor after them, an epoch, which says where its frames went, and what is known to be missing
+before one of them. All of it is there or nothing.
 
-Pure. The shapes of `cursors` and `epochs` are those of `schemas/json/`. spec: F-28, F-29, F-31
+Pure. The shapes of `cursors`, `epochs` and `gaps` are those of `schemas/json/`.
+spec: F-28, F-29, F-31
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
 
 from pipelines.atproto.frames import Kind
-from pipelines.bridge.handover import Entry
-from pipelines.bridge.intake import Publish, Quarantine, Skip
+from pipelines.bridge.gaps import Gap, Place
+from pipelines.bridge.intake import Duplicate, Publish, Quarantine, Skip
+from pipelines.bridge.upstream import Handed, Origin
 from pipelines.kafka.messages import Headers, OutputMessage
 from pipelines.kafka.partition import partition_for
 from pipelines.kafka.quarantine import quarantine_headers
@@ -33,6 +36,7 @@ class Outputs:
         quarantine: keyed by the upstream's host.
         cursors: of one partition.
         epochs: of one partition.
+        gaps: of one partition.
         frames_partitions: how many partitions `frames` has.
         quarantine_partitions: how many `quarantine` has.
     """
@@ -41,21 +45,9 @@ class Outputs:
     quarantine: str
     cursors: str
     epochs: str
+    gaps: str
     frames_partitions: int
     quarantine_partitions: int
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Who writes.
-
-    Attributes:
-        host: the upstream, `host[:port]`, lower case.
-        generation: how often a bridge has been started for it and wrote something, from 1.
-    """
-
-    host: str
-    generation: int
 
 
 class StreamPosition(NamedTuple):
@@ -72,25 +64,49 @@ class StreamPosition(NamedTuple):
     received_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The messages of one transaction, but for the epoch, which needs the offsets of the frames.
+class FoundGap(NamedTuple):
+    """A gap and the event after it.
 
     Attributes:
-        frames: in the upstream's order.
-        quarantined: in the upstream's order.
-        cursor: None if no message moved it.
-        lowest_seq: of the frames; None if there are none.
-        last_frame: the last of the frames; None if there are none.
-        position: up to where this goes; None if no message moved the cursor.
+        origin: whose it is.
+        gap: what is known of it.
+        position: of the event.
+    """
+
+    origin: Origin
+    gap: Gap
+    position: StreamPosition
+
+
+class Span(NamedTuple):
+    """The frames of one upstream in a transaction.
+
+    Attributes:
+        lowest_seq: of the first one.
+        last: the last one.
+    """
+
+    lowest_seq: int
+    last: StreamPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one transaction says.
+
+    Attributes:
+        frames: in the order of each upstream.
+        quarantined: in the order of each upstream.
+        gaps: what is missing before some of the messages.
+        spans: of the upstreams that have frames in it.
+        positions: up to where it goes, of the upstreams whose cursor it moves.
     """
 
     frames: Sequence[OutputMessage]
     quarantined: Sequence[OutputMessage]
-    cursor: OutputMessage | None
-    lowest_seq: int | None
-    last_frame: StreamPosition | None
-    position: StreamPosition | None
+    gaps: Sequence[FoundGap]
+    spans: Mapping[Origin, Span]
+    positions: Mapping[Origin, StreamPosition]
 
 
 class StoredCursor(NamedTuple):
@@ -99,82 +115,138 @@ class StoredCursor(NamedTuple):
     Attributes:
         seq: highest sequence number with everything up to it in `frames`.
         generation: of the bridge that wrote it.
+        time: the upstream's clock there, as it stood in the event; None where it had none.
     """
 
     seq: int
     generation: int
+    time: str | None = None
+
+    @property
+    def place(self) -> Place:
+        """The event that it names."""
+        return Place(self.seq, self.time)
 
 
-def batch_of(entries: Sequence[Entry], origin: Origin, outputs: Outputs, updated_us: int) -> Batch:
-    """Returns the messages that some entries cause.
+def batch_of(entries: Sequence[Handed], outputs: Outputs) -> Batch:
+    """Returns what some entries come to.
 
     Args:
-        entries: in the upstream's order.
-        origin: who writes.
+        entries: in the order of each upstream.
+        outputs: where to.
+    """
+    frames: list[OutputMessage] = []
+    quarantined: list[OutputMessage] = []
+    gaps: list[FoundGap] = []
+    spans: dict[Origin, Span] = {}
+    positions: dict[Origin, StreamPosition] = {}
+    for origin, entry in entries:
+        if isinstance(entry, Quarantine):
+            quarantined.append(_quarantined(entry, origin.host, outputs))
+            continue
+        if entry.seq is None:
+            continue
+        position = StreamPosition(entry.seq, entry.time, entry.received_us)
+        positions[origin] = position
+        if entry.gap is not None:
+            gaps.append(FoundGap(origin, entry.gap, position))
+        match entry:
+            case Publish():
+                frames.append(_frame(entry, origin.host.encode(), outputs))
+                known = spans.get(origin)
+                spans[origin] = Span(known.lowest_seq if known else entry.seq, position)
+            case Skip() | Duplicate():
+                pass
+    return Batch(frames, quarantined, gaps, spans, positions)
+
+
+def cursors_of(batch: Batch, outputs: Outputs, updated_us: int) -> Iterator[OutputMessage]:
+    """Yields the cursor of each upstream that a batch moves on.
+
+    Args:
+        batch: what is written with them.
         outputs: where to.
         updated_us: now, microseconds since the epoch.
     """
-    host = origin.host.encode()
-    frames: list[OutputMessage] = []
-    quarantined: list[OutputMessage] = []
-    lowest_seq: int | None = None
-    last_frame: StreamPosition | None = None
-    position: StreamPosition | None = None
-    for entry in entries:
-        match entry:
-            case Publish():
-                frames.append(_frame(entry, host, outputs))
-                position = last_frame = StreamPosition(entry.seq, entry.time, entry.received_us)
-                lowest_seq = lowest_seq or entry.seq
-            case Quarantine():
-                quarantined.append(_quarantined(entry, origin.host, outputs))
-            case Skip():
-                if entry.seq is not None:
-                    position = StreamPosition(entry.seq, entry.time, entry.received_us)
-    cursor = None if position is None else _cursor(position, origin, outputs, updated_us)
-    return Batch(frames, quarantined, cursor, lowest_seq, last_frame, position)
+    for origin, position in batch.positions.items():
+        value = {
+            "host": origin.host,
+            "seq": position.seq,
+            "generation": origin.generation,
+            "time": position.time,
+            "updated_us": updated_us,
+        }
+        yield _json_message(outputs.cursors, origin, value, position.received_us)
 
 
-def epoch_of(
-    batch: Batch, origin: Origin, outputs: Outputs, next_offsets: Mapping[int, int]
-) -> OutputMessage:
-    """Returns the epoch of a batch that has frames.
+def gaps_of(
+    batch: Batch, outputs: Outputs, next_offsets: Mapping[int, int]
+) -> Iterator[OutputMessage]:
+    """Yields a message for each gap of a batch.
+
+    Args:
+        batch: whose gaps they are.
+        outputs: where to.
+        next_offsets: for each partition of `frames`, an offset that no frame of the batch is
+            before.
+    """
+    for origin, gap, position in batch.gaps:
+        value = {
+            "host": origin.host,
+            "generation": origin.generation,
+            "reason": gap.reason,
+            "from_seq": gap.after.seq,
+            "from_time": gap.after.time,
+            "to_seq": position.seq,
+            "to_time": position.time,
+            "received_us": position.received_us,
+            "next_offsets": _in_order(next_offsets, outputs),
+        }
+        yield _json_message(outputs.gaps, origin, value, position.received_us)
+
+
+def epochs_of(
+    batch: Batch, outputs: Outputs, next_offsets: Mapping[int, int]
+) -> Iterator[OutputMessage]:
+    """Yields the epoch of each upstream that has frames in a batch.
 
     Args:
         batch: whose frames were delivered.
-        origin: who writes.
         outputs: where to.
-        next_offsets: for each partition of `frames`, an offset that all frames of this host up to
-            the batch's last are below.
+        next_offsets: for each partition of `frames`, an offset that all frames up to the batch's
+            last are below.
     """
-    last = batch.last_frame
-    assert last is not None
-    value = {
-        "host": origin.host,
-        "generation": origin.generation,
-        "seq_lo": batch.lowest_seq,
-        "seq_hi": last.seq,
-        "time": last.time,
-        "received_us": last.received_us,
-        "next_offsets": [next_offsets[number] for number in range(outputs.frames_partitions)],
-    }
-    return _json_message(outputs.epochs, origin, value, last.received_us)
+    for origin, (lowest_seq, last) in batch.spans.items():
+        value = {
+            "host": origin.host,
+            "generation": origin.generation,
+            "seq_lo": lowest_seq,
+            "seq_hi": last.seq,
+            "time": last.time,
+            "received_us": last.received_us,
+            "next_offsets": _in_order(next_offsets, outputs),
+        }
+        yield _json_message(outputs.epochs, origin, value, last.received_us)
 
 
 def parse_cursor(value: bytes) -> StoredCursor:
     """Reads a message of `cursors`.
 
     Args:
-        value: as `batch_of` wrote it, now or in an earlier version.
+        value: as `cursors_of` wrote it, now or in an earlier version.
 
     Raises:
         ValueError: it is not a cursor.
     """
     cursor = orjson.loads(value)
     match cursor:
-        case {"seq": int(seq), "generation": int(generation)} if seq >= 0 and generation >= 1:
-            return StoredCursor(seq, generation)
-    raise ValueError("not a JSON object with seq and generation")
+        case {
+            "seq": int(seq),
+            "generation": int(generation),
+            "time": str() | None as time,
+        } if seq >= 0 and generation >= 1:
+            return StoredCursor(seq, generation, time)
+    raise ValueError("not a JSON object with seq, generation and time")
 
 
 def _frame(entry: Publish, host: bytes, outputs: Outputs) -> OutputMessage:
@@ -206,22 +278,13 @@ def _quarantined(entry: Quarantine, host: str, outputs: Outputs) -> OutputMessag
     )
 
 
-def _cursor(
-    position: StreamPosition, origin: Origin, outputs: Outputs, updated_us: int
-) -> OutputMessage:
-    value = {
-        "host": origin.host,
-        "seq": position.seq,
-        "generation": origin.generation,
-        "time": position.time,
-        "updated_us": updated_us,
-    }
-    return _json_message(outputs.cursors, origin, value, position.received_us)
+def _in_order(next_offsets: Mapping[int, int], outputs: Outputs) -> list[int]:
+    return [next_offsets[number] for number in range(outputs.frames_partitions)]
 
 
 def _json_message(
     topic: str, origin: Origin, value: Mapping[str, Any], received_us: int
 ) -> OutputMessage:
-    # Both topics have one partition, which `check_partitions` has made sure of.
+    # These topics have one partition each, which `check_partitions` has made sure of.
     key = origin.host.encode()
     return OutputMessage(topic, 0, key, orjson.dumps(value), [], received_us // 1000)

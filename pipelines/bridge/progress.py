@@ -1,36 +1,46 @@
 """What a bridge did since it started, for its log and its sign of life.
 
-The reader writes `Received`, the publisher `Published`, each in its own thread; who reads them
-gets numbers that may be a moment apart.
+Each upstream's reader writes its `Received`, the publisher `Published`, in threads of their own;
+who reads them gets numbers that may be a moment apart.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from pipelines.bridge.messages import StreamPosition
+from pipelines.bridge.vitals import Finding, Trouble
 from pipelines.kafka.beat import Report, State
 
 
 @dataclass(slots=True)
 class Received:
-    """What came from the upstream.
+    """What came from an upstream.
 
     Attributes:
         messages_count: websocket messages.
+        first_count: of them, those that no other upstream had brought.
+        duplicates_count: of them, those that another one had.
         resent_count: of them, those that were there before and were dropped.
         skipped_count: of them, those of a type we do not know, without an account.
         connections_count: connections that were opened.
         last_received_us: when the last message came, microseconds since the epoch, or None.
         disconnected_by: why there is no connection now; None while there is one, or is to be.
+        finding: why the connection is good for little now, if it is.
+        found_us: when that was noticed, microseconds since the epoch.
     """
 
     messages_count: int = 0
+    first_count: int = 0
+    duplicates_count: int = 0
     resent_count: int = 0
     skipped_count: int = 0
     connections_count: int = 0
     last_received_us: int | None = None
     disconnected_by: str | None = None
+    finding: Finding | None = None
+    found_us: int = 0
 
 
 @dataclass(slots=True)
@@ -41,82 +51,158 @@ class Published:
         frames_count: frames.
         frames_bytes: their sizes, without keys and headers.
         quarantined_count: messages in quarantine.
+        gaps_count: places where events are known to be missing.
         transactions_count: transactions.
-        position: up to where in the upstream's stream; None before the first transaction.
+        positions: up to where in each upstream's stream, by host.
     """
 
     frames_count: int = 0
     frames_bytes: int = 0
     quarantined_count: int = 0
+    gaps_count: int = 0
     transactions_count: int = 0
-    position: StreamPosition | None = None
+    positions: dict[str, StreamPosition] = field(default_factory=dict)
 
 
 def summary(
-    received: Received, published: Published, *, queued_count: int, now_us: int
+    received: Mapping[str, Received], published: Published, *, queued_count: int
 ) -> dict[str, Any]:
     """Returns the fields of the log line that says how far we are.
 
     Args:
-        received: what came.
+        received: what came, by host.
         published: what was committed.
         queued_count: messages between the two.
-        now_us: now, microseconds since the epoch.
-
-    Returns:
-        Counts since the start; `seq`, the last one committed; `delay_s`, how much later than its
-        own time we received the event with that number (its sender's clock, so it may be
-        negative); `quiet_s`, how long nothing came. None where there is nothing to tell.
     """
-    position, last_us = published.position, received.last_received_us
     return {
         "frames": published.frames_count,
         "bytes": published.frames_bytes,
         "transactions": published.transactions_count,
         "quarantined": published.quarantined_count,
-        "dropped": received.resent_count,
-        "skipped": received.skipped_count,
+        "gaps": published.gaps_count,
+        "dropped": sum(one.resent_count for one in received.values()),
+        "duplicates": sum(one.duplicates_count for one in received.values()),
+        "skipped": sum(one.skipped_count for one in received.values()),
         "queued": queued_count,
-        "connections": received.connections_count,
+    }
+
+
+def upstream_summary(
+    host: str, received: Mapping[str, Received], published: Published, *, now_us: int
+) -> dict[str, Any]:
+    """Returns the fields of the log line that says how far we are with one upstream.
+
+    Args:
+        host: the upstream.
+        received: what came, by host.
+        published: what was committed.
+        now_us: now, microseconds since the epoch.
+
+    Returns:
+        `seq`, the last one committed; `delay_s`, how much later than its own time we received the
+        event with that number (its sender's clock, so it may be negative); `quiet_s`, how long
+        nothing came; `coverage`, the part of all upstreams' events that it brought, of 1. None
+        where there is nothing to tell.
+    """
+    position, last_us = published.positions.get(host), received[host].last_received_us
+    return {
+        "connections": received[host].connections_count,
         "seq": None if position is None else position.seq,
         "delay_s": None if position is None else _delay_s(position),
         "quiet_s": None if last_us is None else round((now_us - last_us) / 1e6, 1),
+        "coverage": coverage_of(received).get(host),
     }
 
 
-def report_of(received: Received, published: Published) -> Report:
+def coverage_of(received: Mapping[str, Received]) -> dict[str, float]:
+    """Returns the part of all events since the start that each upstream brought, of 1.
+
+    Args:
+        received: what came, by host.
+
+    Returns:
+        By host; nothing before the first event. An upstream that is catching up has yet to bring
+        what the others brought.
+    """
+    events_count = sum(one.first_count for one in received.values())
+    if events_count == 0:
+        return {}
+    return {
+        host: round(min(1.0, (one.first_count + one.duplicates_count) / events_count), 4)
+        for host, one in received.items()
+    }
+
+
+def report_of(
+    received: Mapping[str, Received], published: Published, *, is_leading: bool
+) -> Report:
     """Returns what the bridge has to say now.
 
     Args:
-        received: what came.
+        received: what came, by host.
         published: what was committed.
+        is_leading: whether we work, and do not stand by.
 
     Returns:
-        Counts since the start; `last_received_us`; `seq` and `delay_ms` as in `summary`. The last
-        three only where there is something to tell.
+        Counts since the start, `last_received_us`, and of a leader groups by host:
+        `connected`, 0 or 1; `seq` and `delay_ms` as in `upstream_summary`; `first` and
+        `duplicates` as in `Received`; `coverage_ppm`, the coverage in millionths; `silent`, `slow`
+        and `stale` for upstreams in such trouble: since when, microseconds since the epoch.
+        Waiting if no upstream can be reached; who stands by is well.
     """
-    detail = received.disconnected_by
-    if detail is not None:
-        state = State.WAITING
-    else:
-        state = State.RUNNING if received.connections_count else State.STARTING
-    position = published.position
-    delay_s = None if position is None else _delay_s(position)
-    numbers = {
-        "received": received.messages_count,
-        "resent": received.resent_count,
-        "skipped": received.skipped_count,
-        "connections": received.connections_count,
-        "last_received_us": received.last_received_us,
+    state, detail = State.RUNNING, None
+    gone = {host: one.disconnected_by for host, one in received.items() if one.disconnected_by}
+    if is_leading and len(gone) == len(received):
+        reasons = [f"{host}: {why}" for host, why in gone.items()]
+        state, detail = State.WAITING, "; ".join(reasons)
+    elif is_leading and not any(one.connections_count for one in received.values()):
+        state = State.STARTING
+    counters = {
+        "leading": int(is_leading),
+        "received": sum(one.messages_count for one in received.values()),
+        "resent": sum(one.resent_count for one in received.values()),
+        "skipped": sum(one.skipped_count for one in received.values()),
+        "connections": sum(one.connections_count for one in received.values()),
         "frames": published.frames_count,
         "frames_bytes": published.frames_bytes,
         "quarantined": published.quarantined_count,
+        "gaps": published.gaps_count,
         "transactions": published.transactions_count,
-        "seq": None if position is None else position.seq,
-        "delay_ms": None if delay_s is None else round(delay_s * 1000),
     }
-    counters = {name: number for name, number in numbers.items() if number is not None}
-    return Report(state, detail, counters)
+    last_us = max((one.last_received_us or 0 for one in received.values()), default=0)
+    if is_leading and last_us:
+        counters["last_received_us"] = last_us
+    return Report(state, detail, counters, _groups(received, published) if is_leading else {})
+
+
+def _groups(received: Mapping[str, Received], published: Published) -> dict[str, dict[str, int]]:
+    positions = dict(published.positions)
+    delays_s = {host: _delay_s(position) for host, position in positions.items()}
+    troubles = {
+        trouble.value: {
+            host: one.found_us
+            for host, one in received.items()
+            if one.finding is not None and one.finding.trouble is trouble
+        }
+        for trouble in Trouble
+    }
+    return troubles | {
+        "connected": {
+            host: int(one.connections_count > 0 and one.disconnected_by is None)
+            for host, one in received.items()
+        },
+        "first": {host: one.first_count for host, one in received.items()},
+        "duplicates": {host: one.duplicates_count for host, one in received.items()},
+        "coverage_ppm": {
+            host: round(part * 1_000_000) for host, part in coverage_of(received).items()
+        },
+        "seq": {host: position.seq for host, position in positions.items()},
+        "delay_ms": {
+            host: round(delay_s * 1000)
+            for host, delay_s in delays_s.items()
+            if delay_s is not None
+        },
+    }
 
 
 def _delay_s(position: StreamPosition) -> float | None:

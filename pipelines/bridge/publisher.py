@@ -1,9 +1,12 @@
-"""The thread that writes what the reader hands over, one transaction after another.
+"""The thread that writes what the readers hand over, one transaction after another.
 
-    take a batch → [ begin → frames, quarantine, cursor → wait for offsets → epoch → commit ]
+    take a batch
+    [ begin → frames, quarantine, cursors, gaps → wait for offsets → epochs → commit ]
 
-The cursor moves with the frames or not at all. While the broker is away a transaction is repeated
-until it is back, and the queue behind it fills. spec: F-28
+A cursor moves with the frames or not at all. That of an upstream whose event another one brought
+first moves in the same transaction or a later one, since the queue between keeps their order.
+While the broker is away a transaction is repeated until it is back, and the queue behind it fills.
+spec: F-28
 """
 
 import threading
@@ -12,7 +15,7 @@ from collections.abc import Callable
 
 from pipelines import logs
 from pipelines.bridge.handover import Handover
-from pipelines.bridge.messages import Batch, Origin, Outputs, batch_of, epoch_of
+from pipelines.bridge.messages import Batch, Outputs, batch_of, cursors_of, epochs_of, gaps_of
 from pipelines.bridge.progress import Published
 from pipelines.errors import BrokerUnavailableError
 from pipelines.kafka.transaction import CALL_TIMEOUT_S, Transaction, TransactionalProducer
@@ -53,7 +56,6 @@ class Publisher:
         producer: TransactionalProducer,
         deadline: Deadline,
         handover: Handover,
-        origin: Origin,
         outputs: Outputs,
         *,
         next_offsets: dict[int, int],
@@ -66,7 +68,6 @@ class Publisher:
             producer: started; it must ask `deadline` whether to give up.
             deadline: set by `stop`.
             handover: where the entries come from.
-            origin: who writes.
             outputs: where to.
             next_offsets: for each partition of `frames`, the offset after its last message.
             clock_us: the time of day in microseconds since the epoch.
@@ -75,7 +76,6 @@ class Publisher:
         self._producer = producer
         self._deadline = deadline
         self._handover = handover
-        self._origin = origin
         self._outputs = outputs
         self._next_offsets = next_offsets
         self._clock_us = clock_us
@@ -92,15 +92,18 @@ class Publisher:
         """Starts the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, *, drains: bool = True) -> None:
         """Publishes what was handed over, within `DRAIN_TIMEOUT_S`, and ends the thread.
+
+        Args:
+            drains: whether it does, and does not drop it.
 
         Raises:
             FencedError: another bridge took over, or a transaction timed out on the broker.
             BrokerUnavailableError: the broker was away, so that not everything was published.
             Exception: whatever else ended the thread.
         """
-        self._deadline.set(DRAIN_TIMEOUT_S)
+        self._deadline.set(DRAIN_TIMEOUT_S if drains else 0)
         self._handover.close()
         self._thread.join(_JOIN_TIMEOUT_S)
         if self._failure is not None:
@@ -113,8 +116,7 @@ class Publisher:
     def _run(self) -> None:
         try:
             while (entries := self._handover.take()) and not self._deadline.has_passed():
-                batch = batch_of(entries, self._origin, self._outputs, self._clock_us())
-                self._publish(batch)
+                self._publish(batch_of(entries, self._outputs))
         except BaseException as error:  # noqa: BLE001 - raised again by `stop`, in its thread
             self._failure = error
 
@@ -124,14 +126,17 @@ class Publisher:
         def body(transaction: Transaction) -> None:
             for message in batch.frames:
                 transaction.produce(message, wants_offset=True)
-            for message in batch.quarantined:
+            for message in (
+                *batch.quarantined,
+                *cursors_of(batch, self._outputs, self._clock_us()),
+                *gaps_of(batch, self._outputs, self._next_offsets),
+            ):
                 transaction.produce(message)
-            if batch.cursor is not None:
-                transaction.produce(batch.cursor)
-            if batch.frames:
+            if batch.spans:
                 delivered = transaction.delivered_offsets()
                 next_offsets.update({number: offset for (_, number), offset in delivered.items()})
-                transaction.produce(epoch_of(batch, self._origin, self._outputs, next_offsets))
+                for message in epochs_of(batch, self._outputs, next_offsets):
+                    transaction.produce(message)
 
         self._producer.run(body)
         self._next_offsets = next_offsets
@@ -143,12 +148,25 @@ class Publisher:
         published.frames_count += len(batch.frames)
         published.frames_bytes += sum(len(frame.value or b"") for frame in batch.frames)
         published.quarantined_count += len(batch.quarantined)
-        published.position = batch.position or published.position
+        published.gaps_count += len(batch.gaps)
+        for origin, position in batch.positions.items():
+            published.positions[origin.host] = position
+        for origin, gap, position in batch.gaps:
+            _log.warning(
+                "gap",
+                host=origin.host,
+                reason=gap.reason,
+                from_seq=gap.after.seq,
+                from_time=gap.after.time,
+                to_seq=position.seq,
+                to_time=position.time,
+                remedy="repositories that changed meanwhile have to be fetched again",
+            )
         if batch.quarantined:
             headers = dict(batch.quarantined[0].headers)
             _log.warning(
                 "quarantined",
-                host=self._origin.host,
+                host=headers["host"].decode(),
                 count=len(batch.quarantined),
                 reason=headers["q.reason"].decode(),
                 detail=headers["q.detail"].decode(),

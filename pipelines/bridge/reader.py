@@ -3,7 +3,7 @@
 Every message is judged (`pipelines.bridge.intake`) and what is to be published is handed over. A
 new connection starts at the last sequence number that was taken in, not the last one that was
 committed: what lies between is in the queue, and if the process dies the next one starts at the
-committed one.
+committed one. A start from a moment looks for its cursor first (`pipelines.bridge.timeseek`).
 
 spec: F-01, F-02, F-14, F-17, F-21 to F-27
 """
@@ -21,6 +21,8 @@ from pipelines.bridge.backoff import Backoff, Pause
 from pipelines.bridge.handover import Handover
 from pipelines.bridge.intake import (
     UNDECODABLE_IN_ROW_LIMIT,
+    Duplicate,
+    Entry,
     Intake,
     Notice,
     Publish,
@@ -34,9 +36,13 @@ from pipelines.bridge.socket import (
     SocketEnd,
     SocketMessage,
     create_session,
+    first_event,
     open_socket,
     receive,
 )
+from pipelines.bridge.timeseek import Search
+from pipelines.bridge.upstream import Origin
+from pipelines.bridge.vitals import Vitals
 from pipelines.errors import UpstreamUnavailableError
 from pipelines.relay import connect_error, is_retryable, retry_after_s, subscribe_url
 
@@ -80,7 +86,7 @@ class Reader:
     def __init__(
         self,
         relay: str,
-        host: str,
+        origin: Origin,
         intake: Intake,
         handover: Handover,
         backoff: Backoff,
@@ -88,12 +94,13 @@ class Reader:
         is_proven: bool,
         clock_us: Callable[[], int],
         received: Received,
+        start_us: int | None = None,
     ) -> None:
         """Wires the reader.
 
         Args:
             relay: address of the upstream, as `pipelines.relay.subscribe_url` takes it.
-            host: its name in logs.
+            origin: its name.
             intake: judges the messages; knows where to start.
             handover: takes what is to be published.
             backoff: how long to wait between connections.
@@ -101,14 +108,19 @@ class Reader:
                 answer that no event stream gives is taken for a wrong address.
             clock_us: the time of day in microseconds since the epoch.
             received: counts, to be continued.
+            start_us: a moment, microseconds since the epoch, to look for in the stream and to
+                start at; None to start where the intake says.
         """
         self._relay = relay
-        self._host = host
+        self._origin = origin
+        self._host = origin.host
         self._intake = intake
         self._handover = handover
         self._backoff = backoff
         self._is_proven = is_proven
         self._clock_us = clock_us
+        self._search = None if start_us is None else Search(start_us)
+        self._vitals = Vitals()
         self._connection_resent_count = 0
         self._connection_has_news = False
         self.received = received
@@ -121,25 +133,58 @@ class Reader:
                 been one before.
         """
         async with create_session() as session:
+            if self._search is not None:
+                await self._find_start(session, self._search)
             while True:
                 # What waits in the queue goes first; a connection that nobody reads would only
                 # be cut off as too slow.
                 await self._wait_for_room()
-                ending = await self._follow(session)
-                pause_s = self._backoff.next_pause_s(
-                    ending.pause,
-                    connected_s=ending.connected_s,
-                    retry_after_s=ending.retry_after_s,
-                )
-                _log.warning(
-                    ending.event,
-                    host=self._host,
-                    detail=ending.detail,
-                    cursor=self._intake.cursor,
-                    retry_s=round(pause_s, 1),
-                )
-                self.received.disconnected_by = ending.detail
-                await asyncio.sleep(pause_s)
+                await self._pause_after(await self._follow(session))
+
+    def examine(self) -> None:
+        """Looks whether the connection still brings what it should; to be called all the time."""
+        self._vitals.advance(time.monotonic())
+        known, found = self.received.finding, self._vitals.finding
+        self.received.finding = found
+        if found is None:
+            if known is not None:
+                _log.info("blindness_over", host=self._host, trouble=known.trouble)
+        elif known is None or known.trouble is not found.trouble:
+            self.received.found_us = self._clock_us()
+            _log.warning(
+                "upstream_blind",
+                host=self._host,
+                trouble=found.trouble,
+                detail=found.detail,
+                remedy="events may be missing or late; look at the upstream, or name another one",
+            )
+
+    async def _pause_after(self, ending: _Ending) -> None:
+        pause_s = self._backoff.next_pause_s(
+            ending.pause, connected_s=ending.connected_s, retry_after_s=ending.retry_after_s
+        )
+        _log.warning(
+            ending.event,
+            host=self._host,
+            detail=ending.detail,
+            cursor=self._intake.cursor,
+            retry_s=round(pause_s, 1),
+        )
+        self.received.disconnected_by = ending.detail
+        await asyncio.sleep(pause_s)
+
+    async def _find_start(self, session: aiohttp.ClientSession, search: Search) -> None:
+        """Asks the upstream until the search is at its end, and starts at what was found."""
+        while (cursor := search.next_cursor) is not None:
+            try:
+                sighting = await first_event(session, subscribe_url(self._relay, cursor))
+            except (aiohttp.ClientError, OSError) as error:
+                await self._pause_after(self._not_connected(error))
+            else:
+                self._is_proven = True
+                search.answer(sighting)
+        _log.info("start_found", host=self._host, cursor=search.found)
+        self._intake.cursor = search.found
 
     async def _follow(self, session: aiohttp.ClientSession) -> _Ending:
         """Makes one connection and reads it to its end."""
@@ -156,8 +201,10 @@ class Reader:
         self.received.disconnected_by = None
         _log.info("connected", host=self._host, cursor=self._intake.cursor)
         started_s = time.monotonic()
+        self._vitals.begin_connection(started_s)
         async with socket:
             ending = await self._read(socket)
+        self._vitals.end_connection()
         return replace(ending, connected_s=time.monotonic() - started_s)
 
     def _not_connected(self, error: Exception) -> _Ending:
@@ -171,6 +218,7 @@ class Reader:
     async def _read(self, socket: Socket) -> _Ending:
         while True:
             if self._handover.is_full:
+                self._vitals.hold_up()
                 await self._wait_for_room()
             received = await receive(socket)
             if isinstance(received, SocketEnd):
@@ -186,14 +234,20 @@ class Reader:
         self.received.last_received_us = now_us
         decision = self._intake.judge(message.data, is_text=message.is_text, received_us=now_us)
         match decision:
-            case Publish() | Quarantine():
-                self._connection_has_news = True
-                self._handover.put(decision)
+            case Publish():
+                self.received.first_count += 1
+                self._vitals.observe(time.monotonic(), now_us, decision.time)
+                self._hand_over(decision)
+            case Duplicate():
+                self.received.duplicates_count += 1
+                self._vitals.observe(time.monotonic(), now_us, decision.time)
+                self._hand_over(decision)
+            case Quarantine():
+                self._hand_over(decision)
             case Skip():
                 self.received.skipped_count += 1
                 if decision.seq is not None:
-                    self._connection_has_news = True
-                    self._handover.put(decision)
+                    self._hand_over(decision)
             case Resent():
                 self._count_resent()
             case Notice():
@@ -206,6 +260,10 @@ class Reader:
             )
         return None
 
+    def _hand_over(self, entry: Entry) -> None:
+        self._connection_has_news = True
+        self._handover.put(self._origin, entry)
+
     def _count_resent(self) -> None:
         self.received.resent_count += 1
         self._connection_resent_count += 1
@@ -216,15 +274,8 @@ class Reader:
         name = notice.name[:MAX_NOTICE_LENGTH]
         text = (notice.text or "")[:MAX_NOTICE_LENGTH]
         if isinstance(notice, InfoMessage):
-            if name == "OutdatedCursor":
-                _log.warning(
-                    "events_may_be_lost",
-                    host=self._host,
-                    cursor=self._intake.cursor,
-                    detail=f"the upstream no longer has what follows the cursor: {text}",
-                )
-            else:
-                _log.info("upstream_info", host=self._host, name=name, detail=text)
+            # One that the cursor is outdated makes the intake find a gap before the next event.
+            _log.info("upstream_info", host=self._host, name=name, detail=text)
             return None
         if name == "ConsumerTooSlow":
             # We were slow, it is not in trouble. But only if that gets us on. spec: F-27
@@ -239,8 +290,8 @@ class Reader:
         return (
             f"the upstream's sequence numbers are behind our cursor {self._intake.cursor}: it was "
             "reset, or is another one now. Nothing of it is taken in until it is ahead again. To "
-            f"accept a reset, write a null for the key {self._host} into the topic cursors, then "
-            "start again with --cursor oldest"
+            f"accept a reset, start again with --give-up-cursor {self._intake.cursor} "
+            "--cursor oldest; it will be noted as a gap"
         )
 
     async def _wait_for_room(self) -> None:

@@ -1,220 +1,235 @@
-"""The bridge as a process: one upstream, one reader, one publisher.
+"""The bridge as a process: readers of one or several upstreams, and one publisher for all.
 
-Order at the start: take over the transactional id, which ends whatever a predecessor left open;
-read the cursor; connect. One bridge runs for an upstream (and topic prefix): a second one takes
-over, and the first one ends.
+One bridge works for a pipeline (topic prefix); others stand by (`pipelines.bridge.leadership`).
+Order at the start of its work: take over the transactional id, which ends whatever a predecessor
+left open and fences it; read the cursors, and with several upstreams the events of late; connect.
 
-Bounds of memory: the queue between reader and publisher (`HANDOVER_BYTES`), the batch being
-published (`BATCH_BYTES`), librdkafka's queue (`PRODUCER_QUEUE_KBYTES`), and one message of the
-socket (`MAX_MESSAGE_BYTES`).
+Bounds of memory: the queue between readers and publisher (`HANDOVER_BYTES`), the batch being
+published (`BATCH_BYTES`), librdkafka's queue (`PRODUCER_QUEUE_KBYTES`), one message of each socket
+(`MAX_MESSAGE_BYTES`), and with several upstreams the window (`WINDOW_COUNT`).
 """
 
 import asyncio
 import random
 import time
-from collections.abc import Callable
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping, Sequence
 
 from pipelines import logs
 from pipelines.bridge.backoff import Backoff
-from pipelines.bridge.cursor import load_cursor
+from pipelines.bridge.cursor import Start, load_cursors, load_window, start_of
 from pipelines.bridge.handover import Handover
 from pipelines.bridge.intake import Intake
-from pipelines.bridge.messages import STAGE, Origin, Outputs, StoredCursor
-from pipelines.bridge.progress import Published, Received, report_of, summary
+from pipelines.bridge.leadership import Leadership
+from pipelines.bridge.messages import STAGE, Outputs, StoredCursor
+from pipelines.bridge.progress import Published, Received, report_of, summary, upstream_summary
 from pipelines.bridge.publisher import Deadline, Publisher
 from pipelines.bridge.reader import Reader
+from pipelines.bridge.upstream import Origin, host_of
+from pipelines.bridge.window import Window
 from pipelines.config import KafkaConfig
-from pipelines.errors import FencedError
+from pipelines.errors import BrokerUnavailableError, ConfigError, FencedError
 from pipelines.kafka.admin import check_partitions
 from pipelines.kafka.beat import TOPIC as STATUS
+from pipelines.kafka.beat import Report
 from pipelines.kafka.heartbeat import heartbeat
 from pipelines.kafka.loop import run_restarting
 from pipelines.kafka.reading import log_ends
 from pipelines.kafka.transaction import TransactionalProducer
-from pipelines.relay import subscribe_url
 
 STOP_POLL_S = 0.1
 SUMMARY_INTERVAL_S = 10.0
-
-_DEFAULT_PORTS = {"wss": ":443", "ws": ":80"}
+# All bridges of a pipeline write as one: whoever works fences the one before.
+_WRITER = "leader"
 
 _log = logs.get_logger(STAGE)
 
 
 def run(
-    kafka: KafkaConfig, relay: str, first_cursor: int | None, should_stop: Callable[[], bool]
+    kafka: KafkaConfig,
+    relays: Sequence[str],
+    start: Start,
+    should_stop: Callable[[], bool],
+    slot: str = "0",
 ) -> None:
-    """Runs the bridge of one upstream until it is asked to stop.
+    """Runs a bridge until it is asked to stop.
 
     Args:
         kafka: the cluster.
-        relay: address of the upstream, as `pipelines.relay.subscribe_url` takes it.
-        first_cursor: where to start if no cursor is stored for the host: a sequence number to
-            continue after, 0 for the oldest event there is, None for new events only.
+        relays: addresses of the upstreams, as `pipelines.relay.subscribe_url` takes them.
+        start: where to start with those of which no cursor is stored.
         should_stop: asked several times a second.
+        slot: stable name of this process among the bridges of the pipeline.
 
     Raises:
-        ConfigError: the address is none, topics are missing or not co-partitioned.
+        ConfigError: an address is none, two are of one upstream, topics are missing or not
+            co-partitioned.
         BrokerUnavailableError: no broker answers at the start, or at the end.
-        UpstreamUnavailableError: there is no event stream at the address.
-        FencedError: another bridge runs for this upstream.
+        UpstreamUnavailableError: there is no event stream at an address.
+        FencedError: another bridge has our slot.
     """
-    host = host_of(relay)
-    counts = check_partitions(kafka, ["frames", "quarantine", "cursors", "epochs", STATUS])
+    upstreams = _by_host(relays)
+    counts = check_partitions(kafka, ["frames", "quarantine", "cursors", "epochs", "gaps", STATUS])
     outputs = Outputs(
         frames=kafka.topic("frames"),
         quarantine=kafka.topic("quarantine"),
         cursors=kafka.topic("cursors"),
         epochs=kafka.topic("epochs"),
+        gaps=kafka.topic("gaps"),
         frames_partitions=counts["frames"],
         quarantine_partitions=counts["quarantine"],
     )
+    received = {host: Received() for host in upstreams}
+    published = Published()
+    with Leadership(kafka, slot) as leadership:
 
-    received, published = Received(), Published()
+        def create() -> Bridge:
+            return Bridge(
+                kafka, upstreams, outputs, start, should_stop, leadership, received, published
+            )
 
-    def create() -> Bridge:
-        return Bridge(kafka, relay, host, outputs, first_cursor, should_stop, received, published)
+        def report() -> Report:
+            return report_of(received, published, is_leading=leadership.is_held)
 
-    with heartbeat(kafka, STAGE, slot_of(relay), lambda: report_of(received, published)):
-        try:
+        with heartbeat(kafka, STAGE, slot, report):
             run_restarting(create, should_stop)
-        except FencedError as error:
-            raise FencedError(
-                f"another bridge for {host} has taken over (topic prefix {kafka.topic_prefix}); "
-                f"only one can run for an upstream: stop one of them ({error})"
-            ) from None
 
 
-def host_of(relay: str) -> str:
-    """Returns the name under which an upstream is known in all topics.
-
-    Args:
-        relay: address of the upstream, as `pipelines.relay.subscribe_url` takes it.
-
-    Returns:
-        `host`, or `host:port` where the port is not that of the scheme; lower case.
-
-    Raises:
-        ConfigError: it is no such address.
-    """
-    parts = urlsplit(subscribe_url(relay))
-    return parts.netloc.removesuffix(_DEFAULT_PORTS[parts.scheme])
-
-
-def slot_of(relay: str) -> str:
-    """Returns the name of an upstream's bridge among all bridges.
-
-    Args:
-        relay: address of the upstream, as `pipelines.relay.subscribe_url` takes it.
-
-    Raises:
-        ConfigError: it is no such address.
-    """
-    # A colon would need quoting in the names of Kafka's metrics; '~' is in no host name.
-    return host_of(relay).replace(":", "~")
+def _by_host(relays: Sequence[str]) -> dict[str, str]:
+    """Returns the addresses by the names of their hosts."""
+    upstreams: dict[str, str] = {}
+    for relay in relays:
+        host = host_of(relay)
+        if host in upstreams:
+            raise ConfigError(f"two addresses are of the same upstream ({host}): leave one out")
+        upstreams[host] = relay
+    return upstreams
 
 
 class Bridge:
-    """One life of a bridge, from taking over the transactional id to giving it up."""
+    """One life of a bridge, from waiting for its turn to giving up the transactional id."""
 
     def __init__(
         self,
         kafka: KafkaConfig,
-        relay: str,
-        host: str,
+        upstreams: Mapping[str, str],
         outputs: Outputs,
-        first_cursor: int | None,
+        start: Start,
         should_stop: Callable[[], bool],
-        received: Received,
+        leadership: Leadership,
+        received: Mapping[str, Received],
         published: Published,
     ) -> None:
         """Prepares it; `run` connects. The arguments are those of `run` and what it found out."""
         self._kafka = kafka
-        self._relay = relay
-        self._host = host
+        self._upstreams = upstreams
         self._outputs = outputs
-        self._first_cursor = first_cursor
+        self._start = start
         self._should_stop = should_stop
+        self._leadership = leadership
         self._received = received
         self._published = published
 
     def run(self) -> None:
-        """Runs until `should_stop`; then publishes what was received."""
+        """Waits until it is the leader, and works until `should_stop` or until it no longer is.
+
+        What was received is published before a stop ends. Who has lost the leadership drops it:
+        the cursor does not cover it, and the new leader fetches it again.
+        """
+        if not self._leadership.wait(self._should_stop):
+            return
+        try:
+            self._lead()
+        except (BrokerUnavailableError, FencedError) as error:
+            # Fenced by its successor, or cut off from a broker that has given us up.
+            if self._should_stop() or self._leadership.is_confirmed():
+                raise
+            _log.warning("leadership_ended", detail=str(error))
+
+    def _lead(self) -> None:
         deadline = Deadline()
-        transactional_id = self._kafka.transactional_id(STAGE, slot_of(self._relay))
+        transactional_id = self._kafka.transactional_id(STAGE, _WRITER)
         producer = TransactionalProducer(self._kafka, transactional_id, deadline.has_passed)
         producer.start()
-        stored = load_cursor(self._kafka, self._host)
-        frames = self._outputs.frames
-        partitions = range(self._outputs.frames_partitions)
-        ends = log_ends(self._kafka, [(frames, partition) for partition in partitions])
-        self._log_start(stored)
+        stored = load_cursors(self._kafka, self._upstreams.keys())
+        partitions_count = self._outputs.frames_partitions
+        window = load_window(self._kafka, partitions_count) if len(self._upstreams) > 1 else None
+        frames = [(self._outputs.frames, number) for number in range(partitions_count)]
         handover = Handover()
         publisher = Publisher(
             producer,
             deadline,
             handover,
-            Origin(self._host, generation=1 if stored is None else stored.generation + 1),
             self._outputs,
-            next_offsets={partition: end for (_, partition), end in ends.items()},
+            next_offsets={
+                number: end for (_, number), end in log_ends(self._kafka, frames).items()
+            },
             clock_us=_now_us,
             published=self._published,
         )
-        reader = Reader(
-            self._relay,
-            self._host,
-            Intake(self._first_cursor if stored is None else stored.seq),
-            handover,
-            Backoff(random.random),
-            is_proven=stored is not None,
-            clock_us=_now_us,
-            received=self._received,
-        )
+        readers = [
+            self._reader(host, stored.get(host), window, handover) for host in self._received
+        ]
 
         def report(event: str) -> None:
-            fields = summary(
-                self._received,
-                self._published,
-                queued_count=handover.entries_count,
-                now_us=_now_us(),
-            )
-            _log.info(event, host=self._host, **fields)
+            fields = summary(self._received, self._published, queued_count=handover.entries_count)
+            _log.info(event, **fields)
+            for host in self._received:
+                progress = upstream_summary(
+                    host, self._received, self._published, now_us=_now_us()
+                )
+                _log.info(f"{event}_upstream", host=host, **progress)
 
         publisher.start()
         try:
-            asyncio.run(self._read(reader, publisher, report))
+            asyncio.run(self._read(readers, publisher, report))
         finally:
             try:
-                publisher.stop()
+                publisher.stop(drains=self._leadership.is_held)
             finally:
                 report("stopped")
 
+    def _reader(
+        self, host: str, stored: StoredCursor | None, window: Window | None, handover: Handover
+    ) -> Reader:
+        begin = start_of(stored, self._start)
+        _log.info("start", host=host, **begin.fields)
+        return Reader(
+            self._upstreams[host],
+            Origin(host, begin.generation),
+            Intake(begin.cursor, begin.continuity, window),
+            handover,
+            Backoff(random.random),
+            is_proven=begin.is_proven,
+            clock_us=_now_us,
+            received=self._received[host],
+            start_us=begin.start_us,
+        )
+
     async def _read(
-        self, reader: Reader, publisher: Publisher, report: Callable[[str], None]
+        self, readers: Sequence[Reader], publisher: Publisher, report: Callable[[str], None]
     ) -> None:
-        """Reads until a stop is asked for, or the reader or the publisher has failed."""
-        reading = asyncio.create_task(reader.run())
+        """Reads until a stop is asked for, we no longer lead, or something has failed."""
+        reading = [asyncio.create_task(reader.run()) for reader in readers]
         next_report_s = time.monotonic() + SUMMARY_INTERVAL_S
         try:
-            while not self._should_stop() and publisher.is_running and not reading.done():
-                await asyncio.wait((reading,), timeout=STOP_POLL_S)
+            while not self._should_stop() and publisher.is_running and self._leadership.poll():
+                done, _ = await asyncio.wait(
+                    reading, timeout=STOP_POLL_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                if done:
+                    break
+                for reader in readers:
+                    reader.examine()
                 if time.monotonic() >= next_report_s:
                     next_report_s += SUMMARY_INTERVAL_S
                     report("progress")
         finally:
-            reading.cancel()
-            (outcome,) = await asyncio.gather(reading, return_exceptions=True)
-        if isinstance(outcome, Exception):
-            raise outcome
-
-    def _log_start(self, stored: StoredCursor | None) -> None:
-        if stored is None:
-            _log.info("no_cursor_stored", host=self._host, start=self._first_cursor)
-        else:
-            _log.info(
-                "cursor_found", host=self._host, cursor=stored.seq, generation=stored.generation
-            )
+            for task in reading:
+                task.cancel()
+            outcomes = await asyncio.gather(*reading, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
 
 
 def _now_us() -> int:

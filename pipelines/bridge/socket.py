@@ -7,11 +7,16 @@ spec: F-01, F-10, F-16, F-17
 """
 
 import asyncio
+import contextlib
 from importlib.metadata import version
 from typing import Literal, NamedTuple, TypeAlias
 
 import aiohttp
 
+from pipelines.atproto.errors import ProtocolError
+from pipelines.atproto.frames import parse_envelope
+from pipelines.atproto.syntax import parse_datetime
+from pipelines.bridge.timeseek import Sighting
 from pipelines.captures import MAX_MESSAGE_BYTES
 
 CONNECT_TIMEOUT_S = 20.0
@@ -19,6 +24,8 @@ CLOSE_TIMEOUT_S = 2.0  # what the upstream gets to answer the closing handshake
 # A ping goes out when nothing came for this long; without a pong within half of it the connection
 # is dead. A quiet upstream is not: there is no other limit on silence. spec: F-17
 PING_INTERVAL_S = 30.0
+# What an upstream has comes at once; one that is silent for so long has nothing after the cursor.
+FIRST_EVENT_TIMEOUT_S = 10.0
 
 _USER_AGENT = f"standpipe/{version('standpipe')}"
 
@@ -69,6 +76,35 @@ async def open_socket(session: aiohttp.ClientSession, url: str) -> Socket:
             # Text that is not UTF-8 would end the connection at the same place every time.
             decode_text=False,
         )
+
+
+async def first_event(session: aiohttp.ClientSession, url: str) -> Sighting | None:
+    """Opens the event stream for the first event that says when it happened.
+
+    Args:
+        session: as in `open_socket`.
+        url: of the stream, with the cursor.
+
+    Returns:
+        The event; None if the stream brings none within `FIRST_EVENT_TIMEOUT_S`, or ends before,
+        as it does for a cursor that is ahead of it.
+
+    Raises:
+        aiohttp.ClientError: as in `open_socket`.
+        OSError: as in `open_socket`.
+    """
+    async with await open_socket(session, url) as socket:
+        try:
+            async with asyncio.timeout(FIRST_EVENT_TIMEOUT_S):
+                while isinstance(message := await receive(socket), SocketMessage):
+                    with contextlib.suppress(ProtocolError):
+                        envelope = parse_envelope(message.data)
+                        time_us = parse_datetime(envelope.time)
+                        if envelope.seq is not None:
+                            return Sighting(envelope.seq, time_us)
+        except TimeoutError:
+            pass
+    return None
 
 
 async def receive(socket: Socket) -> SocketMessage | SocketEnd:

@@ -48,7 +48,7 @@ _CHOICES = """Say where the events come from, in one of these ways:
     "--cursor",
     default="live",
     show_default=True,
-    metavar="live|oldest|N",
+    metavar="live|oldest|N|TIME",
     help="Where to start with a relay the first time, as in `standpipe bridge`.",
 )
 @click.option("--sim", "is_simulated", is_flag=True, help="Run on a network of our own.")

@@ -90,11 +90,28 @@ def create_group_consumer(kafka: KafkaConfig, group: str) -> Consumer:
     that data was deleted before we read it.
     """
     settings = {
-        **_consumer(kafka),
-        "group.id": group,
+        **_member(kafka, group),
         "partition.assignment.strategy": "range",  # the same partitions of every topic together
-        "session.timeout.ms": SESSION_TIMEOUT_MS,
-        "auto.offset.reset": "error",
+    }
+    return Consumer(settings, logger=_librdkafka_log)
+
+
+def create_standing_consumer(kafka: KafkaConfig, group: str, slot: str) -> Consumer:
+    """Creates a consumer of a group whose members keep what they have when others join.
+
+    Assignments come as changes (`incremental_assign`). A member that is started anew under its
+    name has at once what it had; if it does not come back, the others get it when its session has
+    timed out. A second one under the same name ends the first.
+
+    Args:
+        kafka: the cluster.
+        group: its name.
+        slot: stable name of the member.
+    """
+    settings = {
+        **_member(kafka, group),
+        "group.instance.id": slot,
+        "partition.assignment.strategy": "cooperative-sticky",
     }
     return Consumer(settings, logger=_librdkafka_log)
 
@@ -125,6 +142,15 @@ def create_sampler(kafka: KafkaConfig, *, count: int, fetch_bytes: int) -> Consu
         "fetch.queue.backoff.ms": SAMPLER_WAIT_MS,
     }
     return Consumer(settings, logger=_librdkafka_log)
+
+
+def _member(kafka: KafkaConfig, group: str) -> dict[str, Any]:
+    return {
+        **_consumer(kafka),
+        "group.id": group,
+        "session.timeout.ms": SESSION_TIMEOUT_MS,
+        "auto.offset.reset": "error",
+    }
 
 
 def _reader(kafka: KafkaConfig) -> dict[str, Any]:

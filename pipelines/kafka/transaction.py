@@ -217,7 +217,7 @@ class TransactionalProducer:
                 )
             except KafkaException as failure:
                 error = failure.args[0]
-                if _is_fatal(error):
+                if is_fatal(error):
                     raise FencedError(error.str()) from None
                 _log.warning("transaction_aborted", id=self._id, detail=error.str())
                 self._abort()
@@ -241,13 +241,14 @@ class TransactionalProducer:
         try:
             _retry(lambda: self._producer.abort_transaction(CALL_TIMEOUT_S), self._should_stop)
         except KafkaException as failure:
-            if _is_fatal(failure.args[0]):
+            if is_fatal(failure.args[0]):
                 raise FencedError(failure.args[0].str()) from None
             raise
 
 
-def _is_fatal(error: KafkaError) -> bool:
-    # `produce` tells by its code alone that the producer has failed before.
+def is_fatal(error: KafkaError) -> bool:
+    """Returns whether a client is done for, by an error that it gave."""
+    # `produce` and `poll` tell by the code alone that the client has failed before.
     return error.fatal() or error.code() == _FATAL
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pipelines.metrics.registry import BY_NAME
 from pipelines.status.overview import Condition
 from pipelines.status.stages import RETENTION_WARNING_SHARE, RETENTION_WRONG_SHARE, STAGES
+from pipelines.status.upstreams import TROUBLES
 
 # Longer than a rebalance, a restart or a restore of a small store takes.
 LAG_S: Final = 300
@@ -126,8 +127,19 @@ def alerts() -> tuple[Alert, ...]:
             f"time() - {_name('upstream_last_message_timestamp_seconds')} > {QUIET_S}",
             1,
             Severity.WARNING,
-            "Nothing came from {{ $labels.slot }} for {{ $value | humanizeDuration }}",
+            "No upstream has brought anything for {{ $value | humanizeDuration }}",
             "the upstream is quiet",
+        ),
+        Alert(
+            "StandpipeUpstreamBlind",
+            " or ".join(
+                f"time() - {_name(f'upstream_{trouble}_timestamp_seconds')} > 0"
+                for trouble in TROUBLES
+            ),
+            1,
+            Severity.WARNING,
+            "{{ $labels.host }} has told little or nothing for {{ $value | humanizeDuration }}",
+            "an upstream is blind",
         ),
         Alert(
             "StandpipeRefusals",

@@ -5,13 +5,15 @@ counter and each group there has its metric here, which a test holds complete. W
 know of itself, such as how far it is behind, is exposed by `standpipe metrics serve`, once for a
 deployment.
 
-Labels have values from closed sets only (stages, slots, reasons, kinds, topics, states): what
-somebody on the network sends never becomes one.
+Labels have values from closed sets only (stages, slots, upstreams, reasons, kinds, topics,
+states): what somebody on the network sends never becomes one.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
+
+from pipelines.status.upstreams import TROUBLES
 
 PREFIX: Final = "standpipe_"
 
@@ -38,9 +40,15 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of a report: one series for each member, which becomes the value of a label."""
+    """A group of a report: one series for each member, which becomes the value of a label.
+
+    Attributes:
+        name: as in the report.
+        divisor: what its numbers are divided by, to get the unit.
+    """
 
     name: str
+    divisor: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +142,49 @@ METRICS: Final = (
     _counter(
         "quarantined", "messages", "messages of the upstream in quarantine", Number("quarantined")
     ),
-    _gauge("upstream_seq", "sequence number", "the last one committed", Number("seq")),
+    _counter("gaps", "gaps", "places where events are known to be missing", Number("gaps")),
+    _gauge("leading", "1 or 0", "whether it works, and does not stand by", Number("leading")),
+    _gauge(
+        "upstream_connected", "1 or 0", "whether there is a connection", Group("connected"), "host"
+    ),
+    _counter(
+        "upstream_first",
+        "messages",
+        "events that no other upstream had brought",
+        Group("first"),
+        "host",
+    ),
+    _counter(
+        "upstream_duplicates",
+        "messages",
+        "events that another upstream had brought",
+        Group("duplicates"),
+        "host",
+    ),
+    _gauge(
+        "upstream_coverage_ratio",
+        "1",
+        "part of the events of all upstreams since the start that this one brought",
+        Group("coverage_ppm", 1_000_000),
+        "host",
+    ),
+    _gauge("upstream_seq", "sequence number", "the last one committed", Group("seq"), "host"),
     _gauge(
         "upstream_delay_seconds",
         "seconds",
         "how much later than its own time that frame came; negative if that clock is ahead",
-        Number("delay_ms", 1_000),
+        Group("delay_ms", 1_000),
+        "host",
+    ),
+    *(
+        _gauge(
+            f"upstream_{trouble}_timestamp_seconds",
+            "seconds since 1970",
+            f"since when its connection {meaning}; absent while it does not",
+            Group(trouble, 1_000_000),
+            "host",
+        )
+        for trouble, meaning in TROUBLES.items()
     ),
     # Explode.
     _counter("proven", "frames", "frames proven", Group("proven"), "kind"),

@@ -47,9 +47,10 @@ def process_samples(stage: str, slot: str, report: Report) -> Iterator[Sample]:
             case Number(name, divisor):
                 if name in report.counters:
                     yield Sample(metric, (stage, slot), report.counters[name] / divisor)
-            case Group(name):
-                for member, count in report.groups.get(name, {}).items():
-                    yield Sample(metric, (stage, slot, str(member)), count)
+            case Group(name, divisor):
+                for member, number in report.groups.get(name, {}).items():
+                    value = number if divisor == 1 else number / divisor
+                    yield Sample(metric, (stage, slot, str(member)), value)
             case State():
                 for state in Doing:
                     yield Sample(metric, (stage, slot, state), float(state is report.state))

@@ -93,6 +93,7 @@ async def _set_faults(request: web.Request) -> web.Response:
     faults.plc_down = changed.plc_down
     faults.plc_per_s = changed.plc_per_s
     faults.drop_after_count = changed.drop_after_count
+    faults.withheld_percent = changed.withheld_percent
     return web.json_response(dataclasses.asdict(faults))
 
 

@@ -10,6 +10,7 @@ Info and error frames are worded as the reference PDS words them. spec: F-10 to 
 import asyncio
 import re
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from aiohttp import WSCloseCode, web
@@ -85,14 +86,14 @@ class Relay:
         self, socket: web.WebSocketResponse, cursor: int | None, faults: Faults
     ) -> None:
         try:
-            start = await self._subscribe(cursor)
+            start, first = await self._subscribe(cursor)
         except FutureCursorError:
             log.info("cursor refused", cursor=cursor)
             await _refuse(socket, "FutureCursor", "Cursor in the future.")
             return
         log.info("subscribed", cursor=cursor, index=start.index)
         # Reading notices that the subscriber is gone; what it sends is ignored.
-        sending = asyncio.create_task(self._send(socket, start, faults))
+        sending = asyncio.create_task(self._send(socket, start, first, faults))
         reading = asyncio.create_task(_ignore_messages(socket))
         try:
             await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
@@ -105,22 +106,35 @@ class Relay:
             if isinstance(result, Exception) and not isinstance(result, ConnectionError):
                 raise result
 
-    async def _subscribe(self, cursor: int | None) -> Start:
+    async def _subscribe(self, cursor: int | None) -> tuple[Start, Sequence[bytes | str]]:
+        """Returns where to start, and the first messages if they are about to be forgotten."""
         while True:
-            start = self._history.subscribe(cursor, time.monotonic())
-            if start is not None:
-                return start
-            await asyncio.sleep(0)
+            now_s = time.monotonic()
+            start = self._history.subscribe(cursor, now_s)
+            if start is None:
+                await asyncio.sleep(0)
+            elif start.is_outdated:
+                # The oldest frame goes with the next one that is emitted.
+                return start, self._history.read(start.index, now_s)
+            else:
+                return start, ()
 
-    async def _send(self, socket: web.WebSocketResponse, start: Start, faults: Faults) -> None:
+    async def _send(
+        self,
+        socket: web.WebSocketResponse,
+        start: Start,
+        messages: Sequence[bytes | str],
+        faults: Faults,
+    ) -> None:
         if start.is_outdated:
             await socket.send_bytes(info_frame("OutdatedCursor", _OUTDATED_TEXT))
         index = start.index
         try:
-            while (wait_s := self._history.wait_s(index, time.monotonic())) is not None:
-                await asyncio.sleep(wait_s)  # 0 too: the other handlers get their turn
-                for message in self._history.read(index, time.monotonic()):
-                    if isinstance(message, bytes):
+            while True:
+                for message in messages:
+                    if index % 100 < faults.withheld_percent:
+                        pass  # it is lost, and the numbers do not tell
+                    elif isinstance(message, bytes):
                         await socket.send_bytes(message)
                     else:
                         await socket.send_str(message)
@@ -128,6 +142,11 @@ class Relay:
                     if _is_drop_due(faults, index - start.index):
                         self._transports[socket].close()
                         return
+                wait_s = self._history.wait_s(index, time.monotonic())
+                if wait_s is None:
+                    break
+                await asyncio.sleep(wait_s)  # 0 too: the other handlers get their turn
+                messages = self._history.read(index, time.monotonic())
         except SubscriberTooSlowError:
             log.info("subscriber too slow", index=index)
             await _refuse(socket, "ConsumerTooSlow", "Stream consumer too slow")

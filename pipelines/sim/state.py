@@ -20,11 +20,14 @@ class Faults:
             for no limit.
         drop_after_count: drop each subscriber's socket, without a closing handshake, after this
             many frames; None for never.
+        withheld_percent: so many of a hundred frames are sent to nobody, while the sockets stay
+            open; 100 for a relay that has fallen silent.
     """
 
     plc_down: bool = False
     plc_per_s: float | None = None
     drop_after_count: int | None = None
+    withheld_percent: int = 0
 
     def __post_init__(self) -> None:
         if type(self.plc_down) is not bool:
@@ -35,6 +38,8 @@ class Faults:
         count = self.drop_after_count
         if count is not None and (type(count) is not int or count < 1):
             raise ValueError("drop_after_count is a number from 1 on, or null")
+        if type(self.withheld_percent) is not int or not 0 <= self.withheld_percent <= 100:
+            raise ValueError("withheld_percent is a number from 0 to 100")
 
 
 @dataclass(slots=True)

@@ -150,8 +150,10 @@ class Stream:
         """Returns existing messages from an index on, as `History` says."""
         if index < self._retained.oldest_index:
             raise SubscriberTooSlowError
-        self._emit_due(now_s, wanted_count=index + READ_COUNT - self._retained.next_index)
         frames = self._retained.read(index, READ_COUNT)
+        if not frames:  # only then: what is emitted takes the place of the oldest ones
+            self._emit_due(now_s, wanted_count=index + READ_COUNT - self._retained.next_index)
+            frames = self._retained.read(index, READ_COUNT)
         self._is_served |= bool(frames)
         return frames
 

@@ -13,6 +13,7 @@ from pipelines.kafka.beat import Beat, State
 from pipelines.kafka.lag import Lag
 from pipelines.status.history import History
 from pipelines.status.stages import BRIDGE, STAGES, StageSpec
+from pipelines.status.upstreams import Upstream, troubles_in, upstreams_in, upstreams_text
 
 # Five beats. A process that is alive beats even while it waits for the broker's answer; the beats
 # themselves may be late by a few seconds on a machine that is overloaded.
@@ -133,6 +134,7 @@ class Overview:
         repos: repositories by sync state.
         last_minute: records of the last whole minute, by collection.
         last_minute_languages: records of that minute that name a language, by it.
+        upstreams: what the bridges read, by host.
         problems: what somebody has to look at; empty if all is well.
     """
 
@@ -147,6 +149,7 @@ class Overview:
     repos: Mapping[str, int]
     last_minute: Mapping[str, int]
     last_minute_languages: Mapping[str, int]
+    upstreams: Sequence[Upstream]
     problems: Sequence[str]
 
 
@@ -186,6 +189,13 @@ def look(
         for name in order
     ]
     groups = _groups((process for stage in stages for process in stage.processes), beats)
+    alive = [
+        beats[process.name].report
+        for stage in stages
+        for process in stage.processes
+        if process.condition.is_alive and process.name in beats
+    ]
+    upstreams = upstreams_in(alive)
     bridge = next((stage for stage in stages if stage.name == BRIDGE.name), None)
     return Overview(
         time_us=now_us,
@@ -199,7 +209,11 @@ def look(
         repos=dict(groups["repos"]),
         last_minute=dict(groups["last_minute"]),
         last_minute_languages=dict(groups["last_minute_languages"]),
-        problems=list(_problems(stages, is_supervised=supervised is not None)),
+        upstreams=upstreams,
+        problems=[
+            *_problems(stages, is_supervised=supervised is not None),
+            *troubles_in(upstreams, now_us),
+        ],
     )
 
 
@@ -228,8 +242,11 @@ def _activity(beat: Beat, now_us: int) -> str:
     if beat.report.detail is not None:
         return " ".join(beat.report.detail.split())  # an error's text may have several lines
     counters = beat.report.counters
+    if counters.get("leading") == 0:
+        return "stands by"
     if "last_received_us" in counters:
-        return f"last frame {max(0, now_us - counters['last_received_us']) / 1e6:.1f} s ago"
+        seconds = max(0, now_us - counters["last_received_us"]) / 1e6
+        return f"{upstreams_text(beat.report)}last frame {seconds:.1f} s ago"
     if "partitions" in counters:
         count = counters["partitions"]
         return "1 partition" if count == 1 else f"{count} partitions"

@@ -5,7 +5,15 @@ from dataclasses import asdict
 from typing import Any
 
 from pipelines.status.overview import Overview
-from pipelines.status.text import behind_text, count_text, duration_text, lag_text, rate_text
+from pipelines.status.text import (
+    behind_text,
+    count_text,
+    coverage_text,
+    duration_text,
+    lag_text,
+    rate_text,
+)
+from pipelines.status.upstreams import upstream_state
 
 
 def summary(overview: Overview) -> str:
@@ -40,6 +48,12 @@ def lines(overview: Overview) -> Iterator[str]:
                 f"  {process.detail}"
             )
             yield line.rstrip()
+    for upstream in overview.upstreams:
+        yield (
+            f"upstream {upstream.host}  {upstream_state(upstream)}  seq {upstream.seq or '-'}  "
+            f"delay {duration_text(upstream.delay_s)}  first {count_text(upstream.first_count)}  "
+            f"coverage {coverage_text(upstream.coverage)}"
+        )
     for name, members in (
         ("refused", overview.refused),
         ("parked", overview.parked),

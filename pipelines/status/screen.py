@@ -8,7 +8,15 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.status.overview import Condition, Overview, Stage
-from pipelines.status.text import behind_text, count_text, duration_text, lag_text, rate_text
+from pipelines.status.text import (
+    behind_text,
+    count_text,
+    coverage_text,
+    duration_text,
+    lag_text,
+    rate_text,
+)
+from pipelines.status.upstreams import upstream_state
 
 # Members of a group in one line; the rest is summed up.
 SHOWN_MEMBERS_COUNT = 12
@@ -44,6 +52,8 @@ def screen(overview: Overview, title: str, width: int) -> RenderableType:
         Text(),
         _processes(overview),
     ]
+    if len(overview.upstreams) > 1:
+        parts += [Text(), _upstreams(overview)]
     groups = list(_groups(overview))
     if groups:
         parts += [Text(), _grid(groups)]
@@ -123,6 +133,24 @@ def _processes(overview: Overview) -> RenderableType:
                 duration_text(process.seconds),
                 process.detail,
             )
+    return table
+
+
+def _upstreams(overview: Overview) -> RenderableType:
+    table = _table(expand=False)
+    table.add_column("upstream", no_wrap=True, overflow="ellipsis")
+    table.add_column("state", no_wrap=True)
+    for name in ("delay", "first", "coverage"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for upstream in overview.upstreams:
+        state = upstream_state(upstream)
+        table.add_row(
+            upstream.host,
+            Text(state, style="green" if state == "connected" else "yellow"),
+            duration_text(upstream.delay_s),
+            count_text(upstream.first_count),
+            coverage_text(upstream.coverage),
+        )
     return table
 
 

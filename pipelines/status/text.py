@@ -1,5 +1,7 @@
 """Numbers and times as people read them. Pure."""
 
+import math
+
 from pipelines.kafka.lag import Lag
 
 UNKNOWN = "-"
@@ -30,6 +32,11 @@ def duration_text(seconds: float | None) -> str:
     if seconds < 2 * _DAY_S:
         return f"{seconds / _HOUR_S:.0f} h"
     return f"{seconds / _DAY_S:,.0f} d"
+
+
+def coverage_text(part: float | None) -> str:
+    """Returns a part of 1 in per cent; only all of it is 100."""
+    return UNKNOWN if part is None else f"{math.floor(part * 1000) / 10:.1f} %"
 
 
 def behind_text(lag: Lag | None) -> str:

@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from pipelines.bridge.service import slot_of
 from pipelines.config import KafkaConfig
-from pipelines.errors import ConfigError
 from pipelines.sim.service import Addresses
 from pipelines.status.overview import Condition, Supervised
 from pipelines.up.supervisor import (
@@ -31,8 +29,8 @@ class Upstream:
     """Where events and identities come from.
 
     Attributes:
-        relays: addresses of relays, one bridge for each.
-        cursor: where a bridge starts the first time, as its option takes it.
+        relays: addresses of relays, all for one bridge.
+        cursor: where the bridge starts the first time, as its option takes it.
         plc_url: the PLC directory; None for the default of the stages.
         did_web_url: where did:web documents are, as explode's option takes it; None for their
             hosts.
@@ -82,9 +80,6 @@ def stages_of(
         upstream: where events come from.
         size: how many processes.
         shared: options before the command, for all of them.
-
-    Raises:
-        ConfigError: an address is none, or two are of the same relay.
     """
     servers, prefix = kafka.bootstrap_servers, kafka.topic_prefix
     cluster = ("--bootstrap-servers", servers, "--topic-prefix", prefix)
@@ -101,20 +96,13 @@ def stages_of(
         identities += ("--plc-url", upstream.plc_url)
     if upstream.did_web_url is not None:
         identities += ("--did-web-url", upstream.did_web_url)
-    children = [
-        *(
-            stage("bridge", slot_of(relay), 0, "--relay", relay, "--cursor", upstream.cursor)
-            for relay in upstream.relays
-        ),
+    relays = [option for relay in upstream.relays for option in ("--relay", relay)]
+    return [
+        *numbered("bridge", 1, 0, *relays, "--cursor", upstream.cursor),
         *numbered("explode", size.workers_count, 1, *identities),
         *numbered("compact", size.compactors_count, 2),
         *numbered("analytics", 1, 2),
     ]
-    names = [child.name for child in children]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigError(f"two addresses are of the same relay ({twice[0]}): leave one out")
-    return children
 
 
 def addresses_in(log: str) -> Addresses | None:

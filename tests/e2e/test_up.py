@@ -49,7 +49,7 @@ def events_count(config: KafkaConfig) -> int:
 
 def wait_for_children(up: UpProcess) -> dict[str, int]:
     """Waits until every stage was started; returns their pids."""
-    names = ["sim.0", "bridge", "explode.0", "explode.1", "compact.0"]
+    names = ["sim.0", "bridge.0", "explode.0", "explode.1", "compact.0"]
     return {name: up.wait_for_start(name) for name in names}
 
 
@@ -64,7 +64,7 @@ def test_killed_stages_are_started_again_and_the_run_completes(
     options = ["--sim", "--capture", str(capture_folder), "--rate", "25"]
     with running_up(config, tmp_path, *options) as up:
         pids = wait_for_children(up)
-        for number, name in enumerate(("explode.1", "bridge", "compact.0"), start=1):
+        for number, name in enumerate(("explode.1", "bridge.0", "compact.0"), start=1):
             enough = number * len(frames) // 8
             up.wait_for(lambda: events_count(config) >= enough, "the middle of the run")  # noqa: B023
             os.kill(pids[name], signal.SIGKILL)
@@ -118,7 +118,7 @@ def test_a_second_interrupt_ends_all_at_once(
     config: KafkaConfig, capture_folder: Path, tmp_path: Path
 ) -> None:
     with running_up(config, tmp_path, "--sim", "--capture", str(capture_folder)) as up:
-        bridge = wait_for_children(up)["bridge"]
+        bridge = wait_for_children(up)["bridge.0"]
         os.kill(bridge, signal.SIGSTOP)  # it will not end by itself
         up.interrupt()
         up.wait_for(lambda: "is stopped" in up.output, "the stop has begun")

@@ -1,57 +1,54 @@
 """The bridge between a simulated relay and a real broker: nothing lost, nothing twice."""
 
-import dataclasses
+import itertools
 import json
 import random
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 import pytest
 from confluent_kafka import Producer
 from conftest import free_port
 from support import wire
+from support.bridge import (
+    EXIT_TIMEOUT_S,
+    PARTITIONS,
+    RunningBridge,
+    assert_holds_exactly,
+    bridge_process,
+    create_topics,
+    frames_in,
+    host_of,
+    identity,
+    json_in,
+    last_seq_in,
+    load_cursor,
+    seq_of,
+    synthetic,
+)
 from support.kafka import read_committed, wait_until
 from support.logs import Log, captured_logs
 
 from pipelines.atproto.frames import MAX_FRAME_BYTES, parse_envelope
-from pipelines.bridge import service
-from pipelines.bridge.cursor import load_cursor
+from pipelines.bridge.cursor import AtTime, Start, load_cursors
 from pipelines.bridge.intake import UNDECODABLE_IN_ROW_LIMIT
 from pipelines.bridge.messages import StoredCursor
 from pipelines.config import KafkaConfig
-from pipelines.errors import ConfigError, FencedError
-from pipelines.kafka import admin
+from pipelines.errors import ConfigError
 from pipelines.kafka.beat import State, parse_beat
-from pipelines.kafka.messages import InputMessage
 from pipelines.kafka.partition import partition_for
-from pipelines.kafka.topics import validator
-from pipelines.sim.network import CapturedNetwork, captured_frames, load_network
+from pipelines.sim.generated import GeneratedNetwork
+from pipelines.sim.generator import Generator
+from pipelines.sim.mix import Settings
+from pipelines.sim.network import CapturedNetwork, load_network
 from pipelines.sim.ports import CursorHabit
 from pipelines.sim.service import SimServer
 
 pytestmark = pytest.mark.broker
-
-STANDPIPE = Path(sys.executable).with_name("standpipe")
-PARTITIONS = 3
-TOPICS = ("frames", "quarantine", "cursors", "epochs", "status")
-EXIT_TIMEOUT_S = 60.0
-
-
-def create_topics(config: KafkaConfig) -> None:
-    """Creates the topics that the bridge writes, as schemas/ describes them."""
-    plan = admin.plan(config, PARTITIONS)
-    wanted = {config.topic(name) for name in TOPICS}
-    create = tuple(topic for topic in plan.create if topic.name in wanted)
-    admin.apply(dataclasses.replace(plan, create=create))
 
 
 @pytest.fixture
@@ -70,81 +67,6 @@ def network(capture_folder: Path) -> CapturedNetwork:
 def log() -> Iterator[Log]:
     with captured_logs("bridge", "kafka") as log:
         yield log
-
-
-class RunningBridge:
-    """A bridge in a thread; leaving the context stops it and raises what it raised."""
-
-    def __init__(self, config: KafkaConfig, relay: str, first_cursor: int | None = None) -> None:
-        self._stopping = threading.Event()
-        self._executor = ThreadPoolExecutor(1)
-        self.future = self._executor.submit(
-            service.run, config, relay, first_cursor, self._stopping.is_set
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stopping.set()
-        self._executor.shutdown()
-        if exc is None:
-            self.future.result(0)
-
-    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        wait_until(lambda: self.future.done() or condition(), what)
-        if self.future.done():
-            self.future.result(0)
-            assert condition(), f"the bridge ended before: {what}"
-
-
-def identity(seq: int, *, number: int = 0, fill: int = 0) -> bytes:
-    payload = {"did": f"did:web:a{number}.example", "seq": seq, "time": wire.START_TIME}
-    return wire.frame("#identity", payload | {"fill": bytes(fill)})
-
-
-def synthetic(*messages: bytes | str) -> CapturedNetwork:
-    return CapturedNetwork(captured_frames(messages))
-
-
-def host_of(sim: SimServer) -> str:
-    return sim.addresses.relay.removeprefix("ws://")
-
-
-def frames_in(config: KafkaConfig) -> list[InputMessage]:
-    """The frames in Kafka, in the upstream's order."""
-    return sorted(read_committed(config, config.topic("frames")), key=seq_of)
-
-
-def seq_of(message: InputMessage) -> int:
-    return int(dict(message.headers)["seq"])
-
-
-def json_in(config: KafkaConfig, topic: str) -> list[dict[str, Any]]:
-    """The values of a topic of JSON messages; each must be as its schema says."""
-    values = [json.loads(m.value or b"") for m in read_committed(config, config.topic(topic))]
-    for value in values:
-        validator(topic, 1).validate(value)
-    return values
-
-
-def last_seq_in(config: KafkaConfig) -> int:
-    """The last committed cursor of the one host in the topic; 0 without any."""
-    return max((cursor["seq"] for cursor in json_in(config, "cursors")), default=0)
-
-
-def assert_holds_exactly(config: KafkaConfig, messages: Sequence[bytes | str]) -> None:
-    """All messages are in `frames`, each once, byte for byte, in order in every partition."""
-    stored = read_committed(config, config.topic("frames"))
-    for partition in range(PARTITIONS):
-        seqs = [seq_of(message) for message in stored if message.partition == partition]
-        assert seqs == sorted(set(seqs))
-    assert [message.value for message in frames_in(config)] == list(messages)
 
 
 def assert_epochs_fit(config: KafkaConfig, host: str) -> None:
@@ -193,9 +115,9 @@ def test_every_frame_arrives_as_it_was_sent(config: KafkaConfig, network: Captur
     assert_epochs_fit(config, host)
     assert read_committed(config, config.topic("quarantine")) == []
     last = parse_beat(read_committed(config, config.topic("status"))[-1].value or b"")
-    assert (last.slot, last.report.state) == (host.replace(":", "~"), State.STOPPED)
+    assert (last.slot, last.report.state) == ("0", State.STOPPED)
     assert last.report.counters["frames"] == len(messages)
-    assert last.report.counters["seq"] == last_seq
+    assert last.report.groups["seq"] == {host: last_seq}
 
 
 @pytest.mark.slow
@@ -256,9 +178,10 @@ def test_what_was_received_is_published_before_a_stop_ends(config: KafkaConfig, 
         with RunningBridge(config, sim.addresses.relay, 0) as bridge:
             bridge.wait_until(lambda: bool(frames_in(config)), "the first frames")
         count = len(frames_in(config))
-        assert load_cursor(config, host) == StoredCursor(count, generation=1)
+        assert load_cursor(config, host) == StoredCursor(count, 1, wire.START_TIME)
         stopped = log.last("stopped")
-        assert (stopped["frames"], stopped["seq"], stopped["queued"]) == (count, count, 0)
+        assert (stopped["frames"], stopped["queued"]) == (count, 0)
+        assert log.last("stopped_upstream")["seq"] == count
         with RunningBridge(config, sim.addresses.relay) as bridge:
             bridge.wait_until(lambda: last_seq_in(config) == len(messages), "all frames")
     assert_holds_exactly(config, messages)
@@ -333,7 +256,146 @@ def test_a_cursor_ahead_of_the_upstream_is_kept(config: KafkaConfig, log: Log) -
     ):
         bridge.wait_until(lambda: log.has("cursor_in_future"), "the refusal of the cursor")
     assert_holds_exactly(config, [identity(500)])
-    assert load_cursor(config, f"127.0.0.1:{port}") == StoredCursor(500, generation=1)
+    assert load_cursor(config, f"127.0.0.1:{port}") == StoredCursor(500, 1, wire.START_TIME)
+
+
+def test_a_cursor_that_is_given_up_starts_anew_and_leaves_a_gap(
+    config: KafkaConfig, log: Log
+) -> None:
+    """spec: F-25, J-01: an upstream that numbers anew."""
+    port = free_port()
+    host = f"127.0.0.1:{port}"
+    with (
+        SimServer(synthetic(identity(500)), port=port) as sim,
+        RunningBridge(config, sim.addresses.relay) as bridge,
+    ):
+        bridge.wait_until(lambda: last_seq_in(config) == 500, "the cursor")
+    for start in (Start(0, frozenset({499})), Start(0, frozenset({500})), Start(None)):
+        with (
+            SimServer(synthetic(identity(3), identity(4)), port=port) as sim,
+            RunningBridge(config, sim.addresses.relay, start) as bridge,
+        ):
+            if 499 in start.given_up:
+                bridge.wait_until(lambda: log.has("cursor_in_future"), "the refusal")
+                assert "--give-up-cursor 500" in log.last("cursor_in_future")["detail"]
+            else:
+                bridge.wait_until(
+                    lambda: (
+                        load_cursor(config, host) == StoredCursor(4, 2, wire.START_TIME)
+                        and sim.status()["subscribers"] == 1
+                    ),
+                    "the new cursor",
+                )
+    assert sorted(map(seq_of, frames_in(config))) == [3, 4, 500]
+    (gap,) = json_in(config, "gaps")
+    assert (gap["host"], gap["generation"], gap["reason"]) == (host, 2, "cursor_given_up")
+    assert (gap["from_seq"], gap["from_time"]) == (500, wire.START_TIME)
+    assert (gap["to_seq"], gap["to_time"]) == (3, wire.START_TIME)
+    before = frames_in(config)[-1]
+    assert gap["next_offsets"][before.partition] > before.offset
+
+
+def test_what_the_upstream_no_longer_has_is_a_gap_told_of_once(config: KafkaConfig) -> None:
+    """spec: F-24: killed before the first frame after it, and stopped after it."""
+    port = free_port()
+    first = [identity(seq, number=seq) for seq in range(1, 11)]
+    later = [identity(seq, number=seq) for seq in range(101, 111)]
+    with (
+        SimServer(synthetic(*first), port=port) as sim,
+        RunningBridge(config, sim.addresses.relay, 0) as bridge,
+    ):
+        bridge.wait_until(lambda: last_seq_in(config) == 10, "the first frames")
+    history = synthetic(*first, *[identity(seq) for seq in range(11, 101)], *later)
+    with SimServer(history, port=port, retained_count=10) as sim:
+        with bridge_process(config, sim.addresses.relay) as process:
+            wait_until(lambda: sim.status()["subscribers"] > 0, "a subscriber")
+            process.kill()
+        for _ in range(2):
+            with RunningBridge(config, sim.addresses.relay) as bridge:
+                bridge.wait_until(
+                    lambda: last_seq_in(config) == 110 and sim.status()["subscribers"] == 1,
+                    "the frames that are left",
+                )
+    assert_holds_exactly(config, [*first, *later])
+    (gap,) = json_in(config, "gaps")
+    assert (gap["reason"], gap["from_seq"], gap["to_seq"]) == ("outdated_cursor", 10, 101)
+    for message in frames_in(config):
+        if seq_of(message) > gap["from_seq"]:
+            assert message.offset >= gap["next_offsets"][message.partition]
+    last = parse_beat(read_committed(config, config.topic("status"))[-1].value or b"")
+    assert last.report.counters["gaps"] <= 1
+
+
+@pytest.mark.slow
+def test_a_bridge_that_was_too_slow_goes_on_and_what_it_missed_is_a_gap(
+    config: KafkaConfig,
+) -> None:
+    """spec: F-24, F-27: it sleeps until what it has not got is no longer kept."""
+    settings = Settings(accounts_count=20)
+    with (
+        SimServer(GeneratedNetwork(settings, retained_bytes=5_000_000), rate=2_000) as sim,
+        bridge_process(config, sim.addresses.relay, "--cursor=oldest") as process,
+    ):
+        wait_until(lambda: last_seq_in(config) > 0, "the first frames")
+        process.send_signal(signal.SIGSTOP)
+        emitted_count = sim.status()["frames_emitted"] + 12_000
+        wait_until(lambda: sim.status()["frames_emitted"] > emitted_count, "what it misses")
+        process.send_signal(signal.SIGCONT)
+        wait_until(lambda: bool(json_in(config, "gaps")), "the gap")
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=EXIT_TIMEOUT_S)
+        assert process.returncode == 0
+    assert b"too_slow" in stderr
+    gaps = json_in(config, "gaps")
+    assert {gap["reason"] for gap in gaps} == {"outdated_cursor"}
+    stored = [seq_of(message) for message in frames_in(config)]
+    assert stored == sorted(set(stored))
+    known = set(stored)
+    emitted = (event.seq for event in Generator(settings).events())
+    for seq in itertools.takewhile(lambda seq: seq < stored[-1], emitted):
+        is_in_gap = any(gap["from_seq"] < seq < gap["to_seq"] for gap in gaps)
+        assert is_in_gap != (seq in known)
+
+
+def test_a_jump_that_the_upstream_does_not_announce_is_a_gap(config: KafkaConfig) -> None:
+    """spec: F-24: as deployed relays do it."""
+    later = wire.frame(
+        "#identity", {"did": "did:web:a.example", "seq": 2_000, "time": "2026-01-03T00:00:00Z"}
+    )
+    with (
+        SimServer(synthetic(identity(1), identity(2), later)) as sim,
+        RunningBridge(config, sim.addresses.relay, 0) as bridge,
+    ):
+        bridge.wait_until(lambda: last_seq_in(config) == 2_000, "the last frame")
+    (gap,) = json_in(config, "gaps")
+    assert (gap["reason"], gap["from_seq"], gap["to_seq"]) == ("jump", 2, 2_000)
+    assert (gap["from_time"], gap["to_time"]) == (wire.START_TIME, "2026-01-03T00:00:00Z")
+
+
+def test_a_start_at_a_moment_brings_what_happened_since(config: KafkaConfig, log: Log) -> None:
+    messages = [
+        wire.frame(
+            "#identity",
+            {
+                "did": f"did:web:a{second % 7}.example",
+                "seq": 31_000_000_000 + 3 * second,
+                "time": f"2026-01-01T00:{second // 60:02}:{second % 60:02}.000Z",
+            },
+        )
+        for second in range(3_600)
+    ]
+    moment_us = wire.START_US + 1_800 * 1_000_000
+    with (
+        SimServer(synthetic(*messages)) as sim,
+        RunningBridge(config, sim.addresses.relay, Start(AtTime(moment_us))) as bridge,
+    ):
+        bridge.wait_until(lambda: last_seq_in(config) == 31_000_010_797, "the last frame")
+        asked_count = sim.status()["requests"]["subscribeRepos"]
+    found = (log.last("start_found")["cursor"] - 31_000_000_000) // 3
+    assert 1_800 - 120 <= found < 1_800 - 60
+    assert_holds_exactly(config, messages[found + 1 :])
+    assert asked_count < 50
+    assert json_in(config, "gaps") == []
 
 
 def test_an_upstream_that_is_not_up_yet_is_waited_for(config: KafkaConfig, log: Log) -> None:
@@ -345,21 +407,19 @@ def test_an_upstream_that_is_not_up_yet_is_waited_for(config: KafkaConfig, log: 
             bridge.wait_until(lambda: last_seq_in(config) == 1, "the first frame")
 
 
-def test_cursors_of_other_hosts_do_not_count(config: KafkaConfig) -> None:
+def test_each_upstream_has_its_own_cursor(config: KafkaConfig) -> None:
     """spec: F-29"""
     with (
         SimServer(synthetic(identity(500))) as first,
-        SimServer(synthetic(identity(3))) as second,
-        RunningBridge(config, first.addresses.relay, 0) as one,
-        RunningBridge(config, second.addresses.relay, 0) as other,
+        SimServer(synthetic(identity(3, number=1))) as second,
+        RunningBridge(config, [first.addresses.relay, second.addresses.relay], 0) as bridge,
     ):
-        one.wait_until(lambda: len(json_in(config, "cursors")) == 2, "both cursors")
+        bridge.wait_until(lambda: len(frames_in(config)) == 2, "both frames")
         hosts = [host_of(first), host_of(second)]
-        assert not other.future.done()
-    assert [load_cursor(config, host) for host in hosts] == [
-        StoredCursor(500, generation=1),
-        StoredCursor(3, generation=1),
-    ]
+    assert load_cursors(config, hosts) == {
+        hosts[0]: StoredCursor(500, 1, wire.START_TIME),
+        hosts[1]: StoredCursor(3, 1, wire.START_TIME),
+    }
     assert load_cursor(config, "relay.example") is None
 
 
@@ -380,7 +440,9 @@ def test_a_cursor_that_cannot_be_understood_is_not_taken_for_none(config: KafkaC
 
 
 def write_cursor(config: KafkaConfig, host: str, seq: int | None) -> None:
-    value = None if seq is None else json.dumps({"seq": seq, "generation": 2}).encode()
+    value = (
+        None if seq is None else json.dumps({"seq": seq, "generation": 2, "time": None}).encode()
+    )
     producer = Producer({"bootstrap.servers": config.bootstrap_servers})
     producer.produce(config.topic("cursors"), value, host.encode())
     assert producer.flush(20) == 0
@@ -407,56 +469,28 @@ def test_a_cursor_behind_another_bridges_open_transaction_is_waited_for(
         assert loading.result(20) == StoredCursor(17, generation=2)
 
 
-def test_of_two_bridges_for_one_upstream_one_ends_and_nothing_is_written_twice(
-    config: KafkaConfig, network: CapturedNetwork
+def test_a_second_bridge_stands_by_and_deposes_nobody(
+    config: KafkaConfig, network: CapturedNetwork, log: Log
 ) -> None:
-    with SimServer(network, rate=25) as sim:
+    with SimServer(network, rate=50) as sim:
         relay, host = sim.addresses.relay, host_of(sim)
-        with pytest.raises(FencedError, match=f"another bridge for {host} has taken over"):
-            run_rivals(config, relay)
-        count = len(frames_in(config))
-        with RunningBridge(config, relay) as bridge:
-            bridge.wait_until(lambda: len(frames_in(config)) > count, "frames after the rivalry")
+        with RunningBridge(config, relay, 0, "one") as first:
+            first.wait_until(lambda: last_seq_in(config) > 0, "the first frames")
+            with RunningBridge(config, relay, 0, "two") as second:
+                second.wait_until(lambda: len(log.all("standing_by")) == 2, "the second to wait")
+                count = len(frames_in(config))
+                first.wait_until(lambda: len(frames_in(config)) > count + 50, "more frames")
+                assert not second.future.done()
+        assert len(log.all("leading")) == 1
+        beats = [
+            parse_beat(m.value or b"") for m in read_committed(config, config.topic("status"))
+        ]
+        second_beats = [beat.report for beat in beats if beat.slot == "two"]
+        assert {beat.counters["frames"] for beat in second_beats} == {0}
+        assert {beat.counters["leading"] for beat in second_beats} == {0}
     stored_count = len(frames_in(config))
     assert_holds_exactly(config, [frame.message for frame in network.frames[:stored_count]])
     assert_epochs_fit(config, host)
-
-
-def run_rivals(config: KafkaConfig, relay: str) -> None:
-    """Runs two bridges until one of them ends, and raises what it raised."""
-    with RunningBridge(config, relay, 0) as first:
-        first.wait_until(lambda: last_seq_in(config) > 0, "the first frames")
-        with RunningBridge(config, relay, 0) as second:
-            # Each notices at its next transaction that the other one has taken over, and takes
-            # over in turn, once.
-            wait_until(lambda: first.future.done() or second.future.done(), "the end of one")
-            for ended in (first, second):
-                if ended.future.done():
-                    ended.future.result(0)
-
-
-@contextmanager
-def bridge_process(
-    config: KafkaConfig, relay: str, *options: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs `standpipe bridge`; leaving the context kills what is left of it."""
-    process = subprocess.Popen(
-        [
-            STANDPIPE,
-            "bridge",
-            f"--relay={relay}",
-            f"--bootstrap-servers={config.bootstrap_servers}",
-            f"--topic-prefix={config.topic_prefix}",
-            *options,
-        ],
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate(timeout=EXIT_TIMEOUT_S)
 
 
 def failed_start(config: KafkaConfig, relay: str, *options: str) -> tuple[int, str]:
@@ -510,9 +544,12 @@ def test_without_topics_the_start_ends_with_a_sentence(kafka: str, topic_prefix:
     assert "standpipe topics apply" in stderr
 
 
-@pytest.mark.parametrize("cursor", ["newest", "-1", "1.5", "", "12345678901234567", "\u0661"])
+@pytest.mark.parametrize(
+    "cursor",
+    ["newest", "-1", "1.5", "", "12345678901234567", "\u0661", "2026-01-01T00:00:00", "yesterday"],
+)
 def test_a_cursor_that_is_none_is_wrong_usage(cursor: str) -> None:
     config = KafkaConfig("127.0.0.1:1")
     exit_code, stderr = failed_start(config, "ws://127.0.0.1:2583", f"--cursor={cursor}")
     assert exit_code == 2
-    assert "neither live, oldest nor a sequence number" in stderr
+    assert "neither live, oldest, a sequence number nor a time" in stderr

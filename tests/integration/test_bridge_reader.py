@@ -13,10 +13,12 @@ from support import wire
 from pipelines.bridge import reader as reader_module
 from pipelines.bridge import socket as socket_module
 from pipelines.bridge.backoff import Backoff, Pause
-from pipelines.bridge.handover import HANDOVER_BYTES, Entry, Handover
-from pipelines.bridge.intake import UNDECODABLE_IN_ROW_LIMIT, Intake, Publish, Quarantine
+from pipelines.bridge.gaps import Continuity, Gap, GapReason, Place
+from pipelines.bridge.handover import HANDOVER_BYTES, Handover
+from pipelines.bridge.intake import UNDECODABLE_IN_ROW_LIMIT, Entry, Intake, Publish, Quarantine
 from pipelines.bridge.progress import Received
 from pipelines.bridge.reader import Reader
+from pipelines.bridge.upstream import Origin
 from pipelines.captures import MAX_MESSAGE_BYTES
 from pipelines.errors import UpstreamUnavailableError
 from pipelines.relay import SUBSCRIBE_PATH
@@ -31,6 +33,12 @@ MIB = 1024 * 1024
 def identity(seq: int, *, fill: int = 0) -> bytes:
     payload = {"did": "did:web:a.example", "seq": seq, "time": wire.START_TIME}
     return wire.frame("#identity", payload | {"fill": bytes(fill)})
+
+
+def at_second(seq: int, second: int) -> bytes:
+    """An event that happened so many seconds after the year began."""
+    time = f"2026-01-01T00:{second // 60:02}:{second % 60:02}Z"
+    return wire.frame("#identity", {"did": "did:web:a.example", "seq": seq, "time": time})
 
 
 class Text(bytes):
@@ -115,12 +123,18 @@ class Story:
     """A reader at a scripted upstream."""
 
     def __init__(
-        self, *script: Connection, cursor: int | None = None, is_proven: bool = True
+        self,
+        *script: Connection,
+        cursor: int | None = None,
+        is_proven: bool = True,
+        start_us: int | None = None,
     ) -> None:
         self.relay = ScriptedRelay(*script)
         self.backoff = ImpatientBackoff()
         self.handover = Handover()
-        self.intake = Intake(cursor)
+        last = None if cursor is None else Place(cursor, wire.START_TIME)
+        self.intake = Intake(cursor, Continuity(last))
+        self.start_us = start_us
         self.is_proven = is_proven
         self.taken: list[Entry] = []
         self.reader: Reader | None = None
@@ -147,7 +161,7 @@ class Story:
 
     def take(self) -> None:
         if self.handover.entries_count > 0:
-            self.taken += self.handover.take()
+            self.taken += [handed.entry for handed in self.handover.take()]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -159,13 +173,14 @@ class Story:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             self.reader = Reader(
                 f"ws://127.0.0.1:{runner.addresses[0][1]}",
-                "a.example",
+                Origin("a.example", 1),
                 self.intake,
                 self.handover,
                 self.backoff,
                 is_proven=self.is_proven,
                 clock_us=lambda: NOW_US,
                 received=Received(),
+                start_us=self.start_us,
             )
             reading = asyncio.create_task(self.reader.run())
             try:
@@ -264,12 +279,35 @@ def test_any_other_error_frame_ends_the_connection() -> None:
     assert story.backoff.asked == [(Pause.BACK_OFF, None)]
 
 
-def test_an_outdated_cursor_is_reported_and_the_connection_goes_on(events: list[str]) -> None:
+def test_an_outdated_cursor_is_a_gap_and_the_connection_goes_on() -> None:
     """spec: F-24"""
-    story = Story(Connection([info_frame("OutdatedCursor", ""), identity(90)]), cursor=17)
-    story.tell(until=lambda: bool(story.seqs))
-    assert "events_may_be_lost" in events
+    outdated = Connection([info_frame("OutdatedCursor", ""), identity(90), identity(91)])
+    story = Story(outdated, cursor=17)
+    story.tell(until=lambda: len(story.seqs) == 2)
+    gaps = [entry.gap for entry in story.taken if isinstance(entry, Publish)]
+    assert gaps == [Gap(GapReason.OUTDATED_CURSOR, Place(17, wire.START_TIME)), None]
     assert len(story.relay.cursors) == 1
+
+
+def test_a_start_at_a_moment_asks_until_it_knows_the_cursor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The relay is away first, says something else first, and has nothing at some numbers."""
+    monkeypatch.setattr(socket_module, "FIRST_EVENT_TIMEOUT_S", 0.1)
+    story = Story(
+        Connection(status=503),
+        Connection([info_frame("Hello", ""), b"garbage", at_second(100, 0)]),
+        Connection([at_second(104, 200)]),
+        Connection([at_second(120, 500)]),
+        Connection([error_frame("FutureCursor", "")], closes=True),
+        Connection([at_second(170, 1_000)]),
+        Connection(),
+        Connection([at_second(131, 650)]),
+        Connection([at_second(132, 1_000)]),
+        start_us=wire.START_US + 720 * 1_000_000,
+    )
+    story.tell(until=lambda: bool(story.seqs))
+    assert story.relay.cursors == ["0", "0", "104", "120", "184", "152", "136", "128", "131"]
 
 
 def test_frames_that_are_behind_the_cursor_for_long_are_reported_once(

@@ -204,6 +204,16 @@ class TestRelay:
         assert received[2].type is aiohttp.WSMsgType.TEXT
         assert [message.data for message in after_first] == messages[2:]
 
+    def test_a_relay_can_withhold_a_part_on_an_open_socket(self) -> None:
+        with SimServer(numbered(*range(1, 301)), faults=Faults(withheld_percent=95)) as sim:
+            part = receive(sim, 15, cursor=0)
+            sim.faults.withheld_percent = 0
+            whole = receive(sim, 300, cursor=0)
+        assert [seq_of(message) for message in part] == [
+            hundred + number for hundred in (0, 100, 200) for number in range(96, 101)
+        ]
+        assert [seq_of(message) for message in whole] == list(range(1, 301))
+
     def test_a_socket_that_drops_is_continued_by_cursor(self) -> None:
         faults = Faults(drop_after_count=4)
         with SimServer(numbered(*range(1, 13), size=100_000), faults=faults) as sim:
@@ -460,7 +470,7 @@ class TestControl:
             ]
             status, body = self.post(sim, '{"plc_down": true}')
             expected = {"plc_down": True, "plc_per_s": None, "drop_after_count": None}
-            assert (status, body) == (200, expected)
+            assert (status, body) == (200, expected | {"withheld_percent": 0})
             assert [get(url)[0] for url in urls] == [503, 503, 503]
             self.post(sim, '{"drop_after_count": 7}')
             assert sim.faults == Faults(plc_down=True, drop_after_count=7)
@@ -490,6 +500,7 @@ class TestControl:
         [
             *("", "[]", "1", '{"plc": true}', '{"plc_down": 1}', '{"drop_after_count": 0}'),
             *('{"plc_per_s": 0}', '{"plc_per_s": true}', '{"plc_per_s": "1"}'),
+            '{"withheld_percent": 101}',
         ],
     )
     def test_a_fault_that_does_not_exist_is_refused(self, sim: SimServer, body: str) -> None:

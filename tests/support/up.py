@@ -40,9 +40,8 @@ class UpProcess:
         return self._out.read_text(encoding="utf-8")
 
     def pids(self, name: str) -> list[int]:
-        """The processes that a child had, in order; of a bridge any slot counts."""
-        slot = r"\S+" if name == "bridge" else ""
-        found = re.findall(rf"^{name}{slot} is started, pid (\d+)$", self.output, re.MULTILINE)
+        """The processes that a child had, in order."""
+        found = re.findall(rf"^{name} is started, pid (\d+)$", self.output, re.MULTILINE)
         return [int(pid) for pid in found]
 
     def wait_for_start(self, name: str, count: int = 1) -> int:

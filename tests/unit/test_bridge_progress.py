@@ -3,48 +3,78 @@
 import pytest
 
 from pipelines.bridge.messages import StreamPosition
-from pipelines.bridge.progress import Published, Received, report_of, summary
-from pipelines.bridge.service import host_of
+from pipelines.bridge.progress import (
+    Published,
+    Received,
+    coverage_of,
+    report_of,
+    summary,
+    upstream_summary,
+)
+from pipelines.bridge.upstream import host_of
 from pipelines.errors import ConfigError
-from pipelines.kafka.beat import State
+from pipelines.kafka.beat import Report, State
+from pipelines.metrics.registry import METRICS, Group, Number
 
 NOW_US = 1_790_000_010_000_000  # 2026-09-21T14:13:30Z
+A, B = "a.example", "b.example"
+
+
+def report(received: dict[str, Received], published: Published | None = None) -> Report:
+    return report_of(received, published or Published(), is_leading=True)
 
 
 def test_before_the_first_message_there_is_nothing_to_tell() -> None:
-    fields = summary(Received(), Published(), queued_count=0, now_us=NOW_US)
-    assert (fields["seq"], fields["delay_s"], fields["quiet_s"]) == (None, None, None)
-    assert fields["frames"] == fields["bytes"] == fields["dropped"] == 0
+    fields = upstream_summary(A, {A: Received()}, Published(), now_us=NOW_US)
+    assert fields == {
+        "connections": 0,
+        "seq": None,
+        "delay_s": None,
+        "quiet_s": None,
+        "coverage": None,
+    }
 
 
-def test_counts_and_times_are_those_of_reader_and_publisher() -> None:
-    received = Received(
-        messages_count=10,
-        resent_count=2,
-        skipped_count=1,
-        connections_count=3,
-        last_received_us=NOW_US - 2_500_000,
-    )
+def test_counts_and_times_are_those_of_readers_and_publisher() -> None:
+    received = {
+        A: Received(
+            messages_count=10,
+            first_count=8,
+            duplicates_count=1,
+            resent_count=2,
+            skipped_count=1,
+            connections_count=3,
+            last_received_us=NOW_US - 2_500_000,
+        ),
+        B: Received(first_count=2, duplicates_count=3, resent_count=5),
+    }
     published = Published(
         frames_count=5,
         frames_bytes=500,
         quarantined_count=1,
+        gaps_count=6,
         transactions_count=4,
-        position=StreamPosition(17, "2026-09-21T14:13:20.000Z", NOW_US - 3_000_000),
+        positions={A: StreamPosition(17, "2026-09-21T14:13:20.000Z", NOW_US - 3_000_000)},
     )
-    assert summary(received, published, queued_count=1, now_us=NOW_US) == {
+    assert summary(received, published, queued_count=1) == {
         "frames": 5,
         "bytes": 500,
         "transactions": 4,
         "quarantined": 1,
-        "dropped": 2,
+        "gaps": 6,
+        "dropped": 7,
+        "duplicates": 4,
         "skipped": 1,
         "queued": 1,
+    }
+    assert upstream_summary(A, received, published, now_us=NOW_US) == {
         "connections": 3,
         "seq": 17,
         "delay_s": 7.0,
         "quiet_s": 2.5,
+        "coverage": 0.9,
     }
+    assert coverage_of(received) == {A: 0.9, B: 0.5}
 
 
 @pytest.mark.parametrize(
@@ -62,33 +92,54 @@ def test_counts_and_times_are_those_of_reader_and_publisher() -> None:
 def test_the_delay_is_told_where_the_upstreams_time_can_be_read(
     time: str | None, delay_s: float | None
 ) -> None:
-    published = Published(position=StreamPosition(1, time, NOW_US))
-    fields = summary(Received(), published, queued_count=0, now_us=NOW_US)
+    published = Published(positions={A: StreamPosition(1, time, NOW_US)})
+    fields = upstream_summary(A, {A: Received()}, published, now_us=NOW_US)
     assert fields["delay_s"] == delay_s
 
 
-def test_the_state_follows_the_connection() -> None:
-    received, published = Received(), Published()
-    assert report_of(received, published).state is State.STARTING
-    received.disconnected_by = "connection refused"
-    report = report_of(received, published)
-    assert (report.state, report.detail) == (State.WAITING, "connection refused")
-    received.disconnected_by, received.connections_count = None, 1
-    report = report_of(received, published)
-    assert (report.state, report.detail) == (State.RUNNING, None)
+def test_the_state_follows_the_connections() -> None:
+    received = {A: Received(), B: Received()}
+    assert report(received).state is State.STARTING
+    received[A].disconnected_by = "connection refused"
+    assert report(received).state is State.STARTING
+    received[B].disconnected_by = "no such host"
+    found = report(received)
+    assert found.state is State.WAITING
+    assert found.detail == "a.example: connection refused; b.example: no such host"
+    received[A].disconnected_by, received[A].connections_count = None, 1
+    found = report(received)
+    assert (found.state, found.detail) == (State.RUNNING, None)
+    assert found.groups["connected"] == {A: 1, B: 0}
+
+
+def test_who_does_not_lead_says_so() -> None:
+    found = report_of({A: Received(connections_count=1)}, Published(), is_leading=False)
+    assert (found.state, found.detail) == (State.RUNNING, None)
+    assert (found.counters["leading"], found.groups) == (0, {})
 
 
 def test_the_sign_of_life_has_the_numbers_that_are_known() -> None:
-    unknown = report_of(Received(), Published()).counters
-    assert unknown["frames"] == 0
-    assert not unknown.keys() & {"seq", "delay_ms", "last_received_us"}
-    received = Received(messages_count=10, last_received_us=NOW_US)
+    unknown = report({A: Received()})
+    assert unknown.counters["frames"] == 0
+    assert "last_received_us" not in unknown.counters
+    assert unknown.groups["seq"] == unknown.groups["delay_ms"] == {}
+    received = {A: Received(messages_count=10, first_count=3, last_received_us=NOW_US)}
     published = Published(
-        frames_count=7, position=StreamPosition(17, "2026-09-21T14:13:20.000Z", NOW_US)
+        frames_count=7, positions={A: StreamPosition(17, "2026-09-21T14:13:20.000Z", NOW_US)}
     )
-    known = report_of(received, published).counters
-    assert (known["received"], known["frames"], known["seq"]) == (10, 7, 17)
-    assert (known["delay_ms"], known["last_received_us"]) == (10_000, NOW_US)
+    known = report(received, published)
+    assert (known.counters["received"], known.counters["frames"]) == (10, 7)
+    assert known.counters["last_received_us"] == NOW_US
+    assert (known.groups["seq"], known.groups["delay_ms"]) == ({A: 17}, {A: 10_000})
+    assert (known.groups["first"], known.groups["coverage_ppm"]) == ({A: 3}, {A: 1_000_000})
+
+
+def test_each_number_that_it_tells_has_a_metric() -> None:
+    received = {A: Received(messages_count=1, last_received_us=NOW_US)}
+    found = report(received)
+    sources = [metric.source for metric in METRICS]
+    assert found.counters.keys() <= {one.name for one in sources if isinstance(one, Number)}
+    assert found.groups.keys() <= {one.name for one in sources if isinstance(one, Group)}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,11 @@ def test_each_problem_of_status_has_its_section() -> None:
     conditions = {condition.value for condition in Condition if condition.is_problem}
     assert conditions
     sections = _sections("Problems that `standpipe status` shows")
-    assert set(sections) == conditions | {"nothing runs", "a stage does not run"}
+    assert set(sections) == conditions | {
+        "nothing runs",
+        "a stage does not run",
+        "an upstream is blind",
+    }
 
 
 def test_each_alert_leads_to_a_section() -> None:

@@ -16,6 +16,7 @@ from pipelines.atproto import cbor
 from pipelines.atproto.cid import cid_of, encode_cid
 from pipelines.atproto.errors import Reason
 from pipelines.atproto.syntax import parse_nsid
+from pipelines.bridge.gaps import GapReason
 from pipelines.kafka.beat import State
 from pipelines.kafka.topics import Format, PartitionBy, TopicSpec, registry, validator
 
@@ -31,6 +32,7 @@ KINDS = {
     "epochs": (None, set()),
     "events": ("kind", {"commit", "sync", "identity", "account", "refused", "unresolved"}),
     "identities": ("origin", {"document", "operation"}),
+    "gaps": ("reason", set(GapReason)),
     "latest": (None, set()),
     "parked": (None, set()),
     "minutes": (None, set()),

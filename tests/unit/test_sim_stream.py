@@ -245,6 +245,17 @@ def test_a_cursor_of_another_network_is_in_the_future() -> None:
     assert source.taken_count == 0
 
 
+def test_what_is_kept_when_a_reader_starts_is_given_before_more_is_emitted() -> None:
+    """Who starts at the oldest frame gets it, and not an empty one in its place."""
+    stream = make_stream(Emission(rate=100, retained_count=40), events_count=None)
+    subscribe(stream, 0)
+    while stream.emitted_count(T0 + 2) < 200:
+        stream.work(T0 + 2)
+    start = subscribe(stream, SEQS[0], T0 + 2)
+    assert start.is_outdated
+    assert stream.read(start.index, T0 + 2.1) == frames(EVENTS)[160 : 160 + READ_COUNT]
+
+
 def test_a_cursor_before_the_retained_frames_is_outdated() -> None:
     """spec: F-24, F-26."""
     stream = make_stream(Emission(retained_count=10), events_count=100)

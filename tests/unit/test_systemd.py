@@ -18,6 +18,8 @@ _UNITS = {
     f"standpipe-{stage.name}@.service": stage.name for stage in STAGES if not stage.may_end
 } | {"standpipe-identity.service": "identity follow"}
 _PROGRAM = "/opt/standpipe/bin/standpipe "
+# What a command needs and takes from the settings file.
+_IN_SETTINGS = {"bridge": " --relay=relay.example"}
 
 
 def _parse(path: Path) -> dict[str, Mapping[str, Sequence[str]]]:
@@ -49,7 +51,7 @@ def test_what_a_unit_starts_exists_with_its_options(name: str, command: str) -> 
     # %i is the instance, %l the machine's name.
     arguments = line.removeprefix(_PROGRAM).replace("%i", "relay.example").replace("%l", "one")
     assert "%" not in arguments
-    assert parse_command(arguments) == command
+    assert parse_command(arguments + _IN_SETTINGS.get(command, "")) == command
     assert ("%i" in line) == ("@" in name)  # or all instances would be the same process
 
 
@@ -87,6 +89,12 @@ def test_the_settings_file_has_options_that_commands_have() -> None:
     assert all(isinstance(value, str) for value in librdkafka.values())
     assert tables.keys() <= _COMMANDS.keys()
     for command, table in tables.items():
-        options = [f"--{name}={value}" for name, value in (shared | table).items()]
-        needed = ["--relay=relay.example"] if command == "bridge" else []
-        assert parse_command(" ".join([command, *needed, *options])) == command
+        options = [
+            f"--{name}={one}"
+            for name, value in (shared | table).items()
+            for one in (value if isinstance(value, list) else [value])
+        ]
+        assert parse_command(" ".join([command, *options])) == command
+    assert all(
+        option.split("=")[0].strip(" -") in tables[name] for name, option in _IN_SETTINGS.items()
+    )

@@ -41,6 +41,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
         "frames",
         "cursors",
         "epochs",
+        "gaps",
         "events",
         "identities",
         "parked",
@@ -52,7 +53,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
     assert "records.app.bsky.feed.like" in topics
     assert "records.other" in topics
     assert "records" not in topics
-    assert len(topics) == 10 + 2 * (len(registry().admitted_collections) + 1)
+    assert len(topics) == 11 + 2 * (len(registry().admitted_collections) + 1)
 
 
 def test_entry_is_typed() -> None:

@@ -8,7 +8,6 @@ import pytest
 from pipelines.cli import _run
 from pipelines.cli.up import _network_options
 from pipelines.config import KafkaConfig
-from pipelines.errors import ConfigError
 from pipelines.sim.service import Addresses
 from pipelines.status.overview import Condition, Supervised
 from pipelines.up.children import (
@@ -31,13 +30,9 @@ def test_the_stages_of_a_relay() -> None:
     upstream = Upstream(("wss://relay.example", "ws://127.0.0.1:2583"), "live")
     children = stages_of(KAFKA, upstream, Size(2, 1), ("--verbose",))
     assert {child.name: child.arguments for child in children} == {
-        "bridge.relay.example": (
-            *("--verbose", "bridge", "--relay", "wss://relay.example", "--cursor", "live"),
-            *CLUSTER,
-        ),
-        "bridge.127.0.0.1~2583": (
-            *("--verbose", "bridge", "--relay", "ws://127.0.0.1:2583", "--cursor", "live"),
-            *CLUSTER,
+        "bridge.0": (
+            *("--verbose", "bridge", "--slot", "0", "--relay", "wss://relay.example"),
+            *("--relay", "ws://127.0.0.1:2583", "--cursor", "live", *CLUSTER),
         ),
         "explode.0": ("--verbose", "explode", "--slot", "0", *CLUSTER),
         "explode.1": ("--verbose", "explode", "--slot", "1", *CLUSTER),
@@ -58,14 +53,8 @@ def test_who_writes_is_stopped_before_who_reads() -> None:
 def test_a_network_of_our_own_is_read_from_its_beginning_with_its_own_identities() -> None:
     children = stages_of(KAFKA, upstream_of(ADDRESSES), Size(1, 1))
     bridge, worker = children[0].arguments, children[1].arguments
-    assert bridge[:5] == ("bridge", "--relay", ADDRESSES.relay, "--cursor", "oldest")
+    assert bridge[3:7] == ("--relay", ADDRESSES.relay, "--cursor", "oldest")
     assert worker[3:7] == ("--plc-url", ADDRESSES.plc, "--did-web-url", ADDRESSES.did_web)
-
-
-def test_two_bridges_of_one_relay_would_fence_each_other() -> None:
-    upstream = Upstream(("wss://relay.example", "https://Relay.example:443"), "live")
-    with pytest.raises(ConfigError, match=r"same relay \(bridge.relay.example\)"):
-        stages_of(KAFKA, upstream, Size(1, 1))
 
 
 def test_the_network_says_where_it_is() -> None:
@@ -80,14 +69,14 @@ def test_the_network_says_where_it_is() -> None:
 def test_the_status_learns_what_is_known_of_each_stage() -> None:
     states: dict[str, ChildState] = {
         "sim.0": Alive(1),
-        "bridge.relay.example": Alive(2),
+        "bridge.0": Alive(2),
         "explode.0": Waiting(),
         "explode.1": Resting(-9, 5.0),
         "explode.2": Ended(1),
         "compact.0": Ended(0),
     }
     assert supervised(states) == {
-        "bridge.relay.example": Supervised(Condition.RUNNING, pid=2),
+        "bridge.0": Supervised(Condition.RUNNING, pid=2),
         "explode.0": Supervised(Condition.STARTING),
         "explode.1": Supervised(Condition.RESTARTING, "ended with signal 9"),
         "explode.2": Supervised(Condition.FAILED, "ended with exit code 1"),

@@ -1,0 +1,116 @@
+"""Which events were brought lately, by whichever upstream: the same one is published once.
+
+Pure. Two frames are the same event if they say the same in all but their number in the stream:
+`content_id`. For a commit that is more than account, revision and commit CID, because nothing but
+the commit object is signed: a frame with the right CID and false operations, from a careless or
+hostile upstream, must not keep out the true one from another. The time of a commit or sync is
+left out, since upstreams may set their own (spec: J-07), but not whether it is one. Identity and
+account events have nothing but their time to tell one from the next of the same kind, so it stays:
+where an upstream sets its own, such an event comes once from each.
+
+An account's commits that one upstream leaves out and another one brings come late. What follows
+them has been published before, but at a time when it did not continue anything; so it is let
+through once more, and readers can close the chain with it.
+
+Limits: `WINDOW_COUNT` events and as many accounts, some 60 MB. What comes again after more than so
+many others is published again; readers of `events` ignore what is not above the head.
+"""
+
+import hashlib
+from collections import OrderedDict, deque
+from typing import NamedTuple
+
+from pipelines.atproto import cbor
+from pipelines.atproto.errors import ProtocolError
+from pipelines.atproto.frames import Envelope, Kind
+from pipelines.atproto.syntax import parse_datetime
+
+# Six minutes of the network's mean rate. As many frames are read back at a start.
+WINDOW_COUNT = 131_072
+_ID_BYTES = 16
+_SIGNED = frozenset({Kind.COMMIT, Kind.SYNC})
+
+
+def content_id(envelope: Envelope) -> bytes:
+    """Returns what two frames have in common if and only if they are the same event.
+
+    Args:
+        envelope: of a frame; its number does not count.
+    """
+    content = dict(envelope.payload)
+    content.pop("seq", None)
+    if envelope.kind in _SIGNED:
+        content["time"] = _is_time(content.get("time"))
+    encoded = cbor.encode([envelope.type_name, content])
+    return hashlib.blake2b(encoded, digest_size=_ID_BYTES).digest()
+
+
+class _Account(NamedTuple):
+    """What is known of an account.
+
+    Attributes:
+        rev: revision of its newest commit or sync; empty for none.
+        late_count: how many came late; what came before the last of them may come again.
+    """
+
+    rev: str
+    late_count: int
+
+
+class Window:
+    """The last events of all upstreams together."""
+
+    def __init__(self, count: int = WINDOW_COUNT) -> None:
+        """Starts empty.
+
+        Args:
+            count: how many events are remembered, and how many accounts.
+        """
+        self._count = count
+        self._known: set[bytes] = set()
+        self._order: deque[bytes] = deque()
+        self._accounts: OrderedDict[str, _Account] = OrderedDict()
+
+    def bring(self, envelope: Envelope) -> bool:
+        """Takes note of an event; returns whether it is a new one.
+
+        Args:
+            envelope: of the event; one without account is always new.
+        """
+        if envelope.did is None:
+            return True
+        account = self._accounts.get(envelope.did, _Account("", 0))
+        event_id = _salted(content_id(envelope), account)
+        if event_id in self._known:
+            return False
+        rev = envelope.payload.get("rev")
+        if envelope.kind in _SIGNED and isinstance(rev, str):
+            if rev < account.rev:
+                account = _Account(rev, account.late_count + 1)
+                event_id = _salted(content_id(envelope), account)
+            else:
+                account = _Account(rev, account.late_count)
+        self._remember(event_id, envelope.did, account)
+        return True
+
+    def _remember(self, event_id: bytes, did: str, account: _Account) -> None:
+        self._known.add(event_id)
+        self._order.append(event_id)
+        if len(self._order) > self._count:
+            self._known.discard(self._order.popleft())
+        self._accounts[did] = account
+        self._accounts.move_to_end(did)
+        if len(self._accounts) > self._count:
+            self._accounts.popitem(last=False)
+
+
+def _salted(event_id: bytes, account: _Account) -> bytes:
+    return b"%d:%b" % (account.late_count, event_id) if account.late_count else event_id
+
+
+def _is_time(value: object) -> bool:
+    try:
+        parse_datetime(value)
+    except ProtocolError:
+        return False
+    return True
