@@ -38,7 +38,7 @@ from pipelines.bridge.cursor import AtTime, Start, load_cursors
 from pipelines.bridge.intake import UNDECODABLE_IN_ROW_LIMIT
 from pipelines.bridge.messages import StoredCursor
 from pipelines.config import KafkaConfig
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, FencedError
 from pipelines.kafka.beat import State, parse_beat
 from pipelines.kafka.partition import partition_for
 from pipelines.sim.generated import GeneratedNetwork
@@ -491,6 +491,30 @@ def test_a_second_bridge_stands_by_and_deposes_nobody(
     stored_count = len(frames_in(config))
     assert_holds_exactly(config, [frame.message for frame in network.frames[:stored_count]])
     assert_epochs_fit(config, host)
+
+
+def test_of_two_bridges_in_one_slot_the_first_ends_and_nothing_is_written_twice(
+    config: KafkaConfig, network: CapturedNetwork
+) -> None:
+    with SimServer(network, rate=25) as sim:
+        relay, host = sim.addresses.relay, host_of(sim)
+        with pytest.raises(FencedError, match="another bridge has taken over slot 0"):
+            run_rivals(config, relay)
+    stored_count = len(frames_in(config))
+    assert_holds_exactly(config, [frame.message for frame in network.frames[:stored_count]])
+    assert_epochs_fit(config, host)
+
+
+def run_rivals(config: KafkaConfig, relay: str) -> None:
+    """Runs two bridges in one slot until the first has ended, and raises what it raised."""
+    with RunningBridge(config, relay, 0) as first:
+        first.wait_until(lambda: last_seq_in(config) > 0, "the first frames")
+        with bridge_process(config, relay) as second:
+            wait_until(first.future.done, "the end of the first")
+            count = len(frames_in(config))
+            wait_until(lambda: len(frames_in(config)) > count, "frames of the second")
+            second.send_signal(signal.SIGTERM)
+            assert second.wait(EXIT_TIMEOUT_S) == 0
 
 
 def failed_start(config: KafkaConfig, relay: str, *options: str) -> tuple[int, str]:
