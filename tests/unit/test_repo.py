@@ -576,7 +576,7 @@ def test_the_spill_file_is_let_go_whatever_happens(monkeypatch: pytest.MonkeyPat
 def test_in_order_memory_does_not_grow_with_the_repository(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Spec: C-10."""
+    """Spec: C-10: even the keys alone would be more than the tenth that it may grow by."""
     monkeypatch.setattr(spill, "MEMORY_BYTES", 0)
     peaks = []
     for count in (300, 6_000):
@@ -585,4 +585,4 @@ def test_in_order_memory_does_not_grow_with_the_repository(
         with monkeypatch.context() as patched:
             patched.setattr(car, "_PIECE_BYTES", 4_096)
             peaks.append(peak_bytes(partial(repo.verify_repo, file, SIGNER.key)))
-    assert peaks[1] < 1.5 * peaks[0]
+    assert peaks[1] < peaks[0] + len(file.getvalue()) // 10
