@@ -12,7 +12,7 @@ An account's commits that one upstream leaves out and another one brings come la
 them has been published before, but at a time when it did not continue anything; so it is let
 through once more, and readers can close the chain with it.
 
-Limits: `WINDOW_COUNT` events and as many accounts, some 60 MB. What comes again after more than so
+Limits: `WINDOW_COUNT` events and as many accounts, some 50 MB. What comes again after more than so
 many others is published again; readers of `events` ignore what is not above the head.
 """
 

@@ -105,7 +105,7 @@ def command(
     with exactly the frame that follows the last one in Kafka.
 
     One bridge works for a pipeline. Start a second one, with the same relays and a --slot of its
-    own: it stands by, and takes over within seconds when the first one is gone.
+    own: it stands by, and takes over about ten seconds after the first one is gone.
 
     It runs until Ctrl-C or SIGTERM, and then writes what it has received. A connection that
     breaks is made again; while Kafka is away nothing is read, and nothing is lost as long as the
