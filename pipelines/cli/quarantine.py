@@ -49,7 +49,7 @@ class _ReasonType(click.ParamType):
 
 @click.group()
 def command() -> None:
-    """Look at what was proven bad: the topic quarantine.
+    """Look at what was refused: the topic quarantine.
 
     Each message is as it came, with the reason in its headers. To put messages in again, and have
     their repositories repaired, is not possible yet.
