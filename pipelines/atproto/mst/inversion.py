@@ -171,7 +171,6 @@ class PartialTree:
         top = self._top
         root: Child = top["root"]
         while type(root) is Node and not root.keys:
-            root.holder = None
             self._layers.pop()
             root = root.wire["l"]
             _hang(root, top, "root")
