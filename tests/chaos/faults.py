@@ -1,9 +1,11 @@
 """What can go wrong, and what goes wrong in which round: pure, from a seed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from random import Random
 from typing import NamedTuple
+
+from support.transactions import Note, open_at, was_inside
 
 
 class Kind(StrEnum):
@@ -69,6 +71,13 @@ class Struck(NamedTuple):
     kind: Kind
     target: str
     at_ms: int
+
+
+def counts(fault: Struck, notes: Sequence[Note]) -> bool:
+    """Tells whether a fault counts: a kill does if it fell inside an open transaction."""
+    if fault.kind is Kind.KILL_BROKER:
+        return bool(open_at(notes, fault.at_ms))
+    return fault.kind not in KILLS or was_inside(notes, fault.target, fault.at_ms)
 
 
 def shuffled(counts: Mapping[Kind, int], random: Random) -> list[Kind]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cbrrr
-from chaos.faults import KILLS, Kind, Struck
+from chaos.faults import Kind, Struck, counts
 from chaos.relay import Relay, RelayedNetwork
 from chaos.round import PARTITIONS
 from support.foreign import read_foreign
@@ -24,7 +24,7 @@ from support.judge import (
 from support.kafka import read_cursor
 from support.latest import Latest, read_latest, wrong_repos
 from support.pipeline import run_command
-from support.transactions import ENDED, Note, open_at, read_notes, was_inside
+from support.transactions import ENDED, Note, read_notes
 
 from pipelines.atproto.cid import cid_of, encode_cid
 from pipelines.config import KafkaConfig
@@ -107,13 +107,6 @@ def judge(
     ]
     counted = [fault.kind for fault in struck if counts(fault, notes)]
     return Outcome(struck, counted, comparisons, restarts_count)
-
-
-def counts(fault: Struck, notes: Sequence[Note]) -> bool:
-    """Tells whether a fault counts: a kill does if it fell inside an open transaction."""
-    if fault.kind is Kind.KILL_BROKER:
-        return bool(open_at(notes, fault.at_ms))
-    return fault.kind not in KILLS or was_inside(notes, fault.target, fault.at_ms)
 
 
 def _event(event: Mapping[str, Any]) -> tuple[str, str, str | None, str | None]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from chaos.faults import Kind, Struck
+from chaos.faults import Kind, Struck, counts
 from chaos.relay import RelayedNetwork
 from chaos.wire import Wire
 from confluent_kafka import Producer
@@ -22,9 +22,10 @@ from conftest import free_port
 from support.judge import still_parked
 from support.kafka import is_caught_up, read_cursor, wait_until
 from support.pipeline import Pipeline, Stage, running_pipeline
-from support.transactions import TransactionWatch
+from support.transactions import TransactionWatch, read_notes
 
 from pipelines.config import KafkaConfig
+from pipelines.errors import BrokerUnavailableError
 from pipelines.kafka.broker import LocalBroker, Running
 from pipelines.kafka.clients import SESSION_TIMEOUT_MS
 from pipelines.sim.generated import GeneratedNetwork
@@ -48,6 +49,8 @@ STOPPED_S = SESSION_TIMEOUT_MS / 1000 + 2
 # seconds.
 OPEN_TIMEOUT_S = 40.0
 DRAIN_TIMEOUT_S = 180.0
+# A process that was started again ends what its predecessor left open.
+SETTLING_S = 5.0
 MAX_RESENT_COUNT = 200
 MAX_LOST_COUNT = 4
 MAX_JUMP_COUNT = 2_000_000
@@ -112,33 +115,50 @@ class Round:
 
     # ---- the round --------------------------------------------------------------------------
 
-    def run(self, kinds: Sequence[Kind]) -> None:
-        """Makes the faults, then lets everything come to rest and stops it."""
+    def run(self, kinds: Sequence[Kind], repeats_count: int) -> None:
+        """Makes the faults, then lets everything come to rest and stops it.
+
+        Args:
+            kinds: the faults in their order.
+            repeats_count: how often kinds of which none counts are made once more.
+        """
         wait_until(lambda: self._cursor() is not None, "the first frames to be in Kafka", 60)
         self._watch.start()
         try:
             # It chooses the rest of its name itself.
             self._bridge.transactional_id = self._watch.wait_for_name(self._id("bridge", ""), 60)
-            for number, kind in enumerate(kinds, start=1):
-                self._rest(self._random.uniform(0, MAX_PAUSE_S))
-                self.struck.append(self._strike(kind))
-                self._tell(f"{number}/{len(kinds)} {kind}: {self.struck[-1].target}")
+            while kinds:
+                self._strike_all(kinds)
+                kinds = self._uncounted() if repeats_count else []
+                repeats_count -= 1
         finally:
             self._watch.stop()
         self._drain()
         exits = [member.stage.stop() for member in self._members()]
         assert exits == [0] * len(exits), self._last_words()
 
+    def _strike_all(self, kinds: Sequence[Kind]) -> None:
+        for number, kind in enumerate(kinds, start=1):
+            self._rest(self._random.uniform(0, MAX_PAUSE_S))
+            self.struck.append(self._strike(kind))
+            self._tell(f"{number}/{len(kinds)} {kind}: {self.struck[-1].target}")
+
+    def _uncounted(self) -> list[Kind]:
+        """Returns the kinds of faults of which none counts, once their ends are known."""
+        self._wait_until_all_work()
+        self._rest(SETTLING_S)
+        notes = read_notes(self.config)
+        counted = {fault.kind for fault in self.struck if counts(fault, notes)}
+        return sorted({fault.kind for fault in self.struck} - counted)
+
+    def _wait_until_all_work(self) -> None:
+        self._wait_for(lambda: all(m.is_at_work for m in self._members()), "all to be at work")
+
     def _drain(self) -> None:
         self._relay.freeze()
         wait_until(lambda: self._relay.is_drained, "the relay to send the rest")
-        self._wait_for(
-            lambda: (
-                all(member.is_at_work for member in self._members())
-                and self._cursor() == self._relay.last_seq
-            ),
-            "the bridge to have everything",
-        )
+        self._wait_until_all_work()
+        self._wait_for(lambda: self._cursor() == self._relay.last_seq, "the bridge to have it all")
         self._wait_until_done("explode", "frames")
         # A signature by a new key waits for the next look at the directory.
         self._wait_for(lambda: not still_parked(self.config), "nothing to be parked")
@@ -283,7 +303,7 @@ class Round:
 
     def _wait_for(self, condition: Callable[[], bool], what: str) -> None:
         deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
-        while not condition():
+        while not _is_met(condition):
             assert time.monotonic() < deadline_s, f"in vain: {what}\n{self._last_words()}"
             self._rest(0.3)
 
@@ -342,6 +362,13 @@ def running_round(
                 )
     finally:
         broker.stop()
+
+
+def _is_met(condition: Callable[[], bool]) -> bool:
+    try:
+        return condition()
+    except BrokerUnavailableError:
+        return False  # one that has just started has no leaders yet
 
 
 def _now_ms() -> int:

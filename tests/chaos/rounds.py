@@ -16,6 +16,7 @@ def run_round(
     seed: int,
     counts: Mapping[Kind, int],
     tell: Callable[[str], None],
+    repeats_count: int = 2,
 ) -> Outcome:
     """Runs a round to its end.
 
@@ -25,9 +26,10 @@ def run_round(
         seed: what follows from it: network, faults, pauses.
         counts: how many faults of which kind.
         tell: gets a line for each fault, and for each thing that was compared.
+        repeats_count: how often kinds of which no fault counts are made once more.
     """
     with running_round(folder, capture, seed, tell) as (round_, network):
-        round_.run(shuffled(counts, Random(seed)))
+        round_.run(shuffled(counts, Random(seed)), repeats_count)
         outcome = judge(
             round_.config,
             network,

@@ -7,8 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from chaos.faults import KILLS, LONG_ROUND, SHORT_ROUND, Kind, Struck, missing, shuffled
-from chaos.outcome import counts
+from chaos.faults import KILLS, LONG_ROUND, SHORT_ROUND, Kind, Struck, counts, missing, shuffled
 from chaos.relay import CAPTURED_EVERY, Relay, RelayedNetwork, numbered
 from support.judge import compare
 from support.transactions import Note, Status, open_at, was_inside
