@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from conftest import free_port
 from support import wire
 from support.bridge import (
     EXIT_TIMEOUT_S,
@@ -69,8 +70,8 @@ def renumbered(frames: Sequence[bytes], step: int = 1) -> list[bytes]:
     return found
 
 
-def relay_of(frames: Sequence[bytes], rate: float = 0) -> SimServer:
-    return SimServer(CapturedNetwork(captured_frames(frames)), rate=rate)
+def relay_of(frames: Sequence[bytes], rate: float = 0, port: int = 0) -> SimServer:
+    return SimServer(CapturedNetwork(captured_frames(frames)), rate=rate, port=port)
 
 
 def stored_by_account(config: KafkaConfig) -> dict[bytes, list[bytes]]:
@@ -153,6 +154,33 @@ def test_what_one_relay_leaves_out_the_other_one_brings(config: KafkaConfig) -> 
     assert report.groups["coverage_ppm"] == {hosts[0]: 900_000, hosts[1]: 900_000}
     assert sum(report.groups["first"].values()) == 100
     assert sum(report.groups["duplicates"].values()) == 80
+
+
+def test_what_one_relay_left_out_comes_late_and_what_follows_it_once_more(
+    config: KafkaConfig, log: Log
+) -> None:
+    """So that a chain that was broken closes; the other account's events stay single."""
+
+    def commit(seq: int, did: str) -> bytes:
+        payload = {"repo": did, "rev": wire.rev(seq), "seq": seq, "time": wire.START_TIME}
+        return wire.frame("#commit", payload)
+
+    other_did, did = "did:web:other.example", "did:web:a.example"
+    events = [commit(1, did), commit(2, other_did), commit(3, did), commit(4, did)]
+    port = free_port()
+    with relay_of([*events[:2], events[3]]) as one:
+        relays = [one.addresses.relay, f"ws://127.0.0.1:{port}"]
+        with RunningBridge(config, relays, 0) as bridge:
+            bridge.wait_until(lambda: cursors_in(config, one) == [4], "what the first one has")
+            with relay_of(renumbered(events), port=port) as late:
+                end = SHIFT + len(events) - 1
+                bridge.wait_until(lambda: cursors_in(config, late) == [end], "the second one")
+    first, other, missing, last = (content_id(parse_envelope(event)) for event in events)
+    assert stored_by_account(config) == {
+        did.encode(): [first, last, missing, last],
+        other_did.encode(): [other],
+    }
+    assert log.has("connect_failed")
 
 
 def test_a_relay_that_is_away_holds_up_no_other(
