@@ -23,7 +23,7 @@ from pipelines.kafka.broker import LocalBroker
 from pipelines.process import stop_event
 from pipelines.status.display import Display
 from pipelines.status.overview import Overview
-from pipelines.status.stages import BRIDGE, STAGES
+from pipelines.status.stages import STAGES
 from pipelines.status.watch import Watch
 from pipelines.up.children import (
     Size,
@@ -47,6 +47,9 @@ SIZE = Size(workers_count=2, compactors_count=1)
 # On a slow machine the stages fall behind and catch up; beyond this they hang.
 DEADLINE_S = 300.0
 SAMPLE_COLLECTION = "app.bsky.feed.post"
+
+# The stages that have something to catch up with.
+_READERS = frozenset(stage.name for stage in STAGES if stage.inputs)
 
 
 @click.command()
@@ -155,9 +158,9 @@ def _run(kafka: KafkaConfig, display: Display, is_interrupted: Callable[[], bool
 
 def _is_through(overview: Overview) -> bool:
     """Whether every frame is in Kafka and no stage has anything left to do."""
-    lags = [stage.lag for stage in overview.stages if stage.name != BRIDGE.name]
+    lags = [stage.lag for stage in overview.stages if stage.name in _READERS]
     return (
         overview.frames_count >= FRAMES_COUNT
-        and len(lags) == len(STAGES) - 1
+        and len(lags) == len(_READERS)
         and all(lag is not None and lag.messages_count == 0 for lag in lags)
     )
