@@ -89,8 +89,12 @@ class HeldIdentities:
             )
         ]
 
-    def restore(self, partitions: Sequence[int]) -> Iterator[None]:
-        """Opens the stores of newly assigned partitions and reads what they lack."""
+    def restore(self, partitions: Sequence[int]) -> Iterator[list[IdentityEntry]]:
+        """Opens the stores of newly assigned partitions and reads what they lack.
+
+        Yields the entries that were new, as `follow` returns them: whoever had the partition
+        meanwhile may know of a change to a key that is still in memory here.
+        """
         self._close_stores()
         mine = set(partitions)
         for did in list(self._learned):
@@ -105,8 +109,7 @@ class HeldIdentities:
             assert store.meta is not None
             wanted = {self._topic: ends[partition]}
             for messages in self._original.missing(store.meta, partition, wanted):
-                self._take_in(partition, messages)
-                yield
+                yield self._take_in(partition, messages)
             # To the very end: behind the last message there are markers that nobody needs again.
             store.take((), self._meta(ends[partition]))
         self._follower.assign(

@@ -13,6 +13,7 @@ from pipelines.explode.identities import HeldIdentities
 from pipelines.explode.outputs import OutputTopics, Source, given_up_outputs, outputs_of
 from pipelines.explode.pointers import SIGNED_KINDS, Pointer
 from pipelines.explode.waiting import WaitingFrames
+from pipelines.identity.entries import IdentityEntry
 from pipelines.identity.keyring import KeyRing
 from pipelines.identity.lifetimes import NEW_DID_LIFETIME_US, SECOND_US
 from pipelines.kafka.counts import Tally
@@ -100,13 +101,14 @@ class ExplodeStage:
 
     def restore(self, partitions: Sequence[int]) -> Iterator[None]:
         """Reads what the topics say of newly assigned partitions."""
-        yield from self._identities.restore(partitions)
+        for heard in self._identities.restore(partitions):
+            self._hear(heard)
+            yield
         yield from self._waiting.restore(partitions)
 
     def background(self, partitions: Collection[int]) -> Background | None:
         """Takes in what others learned of identities, and tries frames again that had to wait."""
-        for entry in self._identities.follow():
-            self._keys.hear(entry)
+        self._hear(self._identities.follow())
         self._keys.prefetch((), 0.0)  # what is not known now is not waited for
         work = self._waiting.revisit(partitions, self._judge, self._give_up)
         if work is not None:
@@ -122,6 +124,10 @@ class ExplodeStage:
         """Does not count what will be processed again."""
         self.tally.discard()
         self._identities.discard()
+
+    def _hear(self, heard: Sequence[IdentityEntry]) -> None:
+        for entry in heard:
+            self._keys.hear(entry)
 
     def _judge(self, message: InputMessage) -> list[OutputMessage]:
         """Proves one frame and returns what it causes.

@@ -1,0 +1,173 @@
+"""What a worker keeps of the topic `identities`: restored, followed, and told to the key ring."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.identities import ALICE, NEW_KEY, OLD_KEY, SECOND_US, Clock, FakeResolver
+
+from pipelines.config import KafkaConfig
+from pipelines.explode.identities import HeldIdentities
+from pipelines.explode.outputs import OutputTopics
+from pipelines.explode.stage import ExplodeStage
+from pipelines.explode.waiting import WaitingFrames
+from pipelines.identity.documents import Identity
+from pipelines.identity.entries import (
+    IdentityEntry,
+    encode_entry,
+    entry_of_document,
+    stale,
+)
+from pipelines.identity.keyring import KeyRing
+from pipelines.kafka.copies import CopyMeta, Original
+from pipelines.kafka.following import Follower
+from pipelines.kafka.messages import InputMessage, Position
+
+TOPIC = "identities"
+PARTITION = 0
+
+
+class Topic:
+    """The one partition of `identities`, as this worker and others write it."""
+
+    def __init__(self) -> None:
+        self.messages: list[InputMessage] = []
+
+    def write(self, *entries: IdentityEntry) -> None:
+        for entry in entries:
+            offset, key = len(self.messages), entry.did.encode()
+            self.messages.append(
+                InputMessage(TOPIC, PARTITION, offset, 0, key, encode_entry(entry), [])
+            )
+
+    def ends(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        return dict.fromkeys(partitions, len(self.messages))
+
+
+class TopicOriginal(Original):
+    """Reads what a store lacks from the list."""
+
+    def __init__(self, topic: Topic, clock: Clock) -> None:
+        super().__init__(
+            KafkaConfig("broker.example:9092"),
+            "explode",
+            {TOPIC: "id"},
+            3_600_000,
+            lambda: clock.now_us // 1_000,
+        )
+        self._messages = topic.messages
+
+    def missing(
+        self, meta: CopyMeta, partition: int, ends: Mapping[str, int]
+    ) -> Iterator[list[InputMessage]]:
+        assert partition == PARTITION
+        yield self._messages[meta.next_offsets[TOPIC] : ends[TOPIC]]
+
+
+class TopicFollower(Follower):
+    """Reads on in the list."""
+
+    def __init__(self, topic: Topic) -> None:
+        self._messages = topic.messages
+        self._next_offset: int | None = None
+
+    def assign(self, next_offsets: Mapping[Position, int]) -> None:
+        self._next_offset = next_offsets.get((TOPIC, PARTITION))
+
+    def poll(self, max_count: int) -> list[InputMessage]:
+        if self._next_offset is None:
+            return []
+        polled = self._messages[self._next_offset : self._next_offset + max_count]
+        self._next_offset += len(polled)
+        return polled
+
+    def close(self) -> None:
+        self._next_offset = None
+
+
+class NoFrames:
+    """No frame waits, so none is read again."""
+
+    def read(
+        self, partition: int, offsets: Sequence[int], budget_s: float
+    ) -> Mapping[int, InputMessage | None]:
+        raise AssertionError(f"offsets {offsets} of partition {partition} within {budget_s} s")
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
+class World:
+    """A worker, with topic, directory and clock in the hands of the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = Clock()
+        self.topic = Topic()
+        self.resolver = FakeResolver()
+        self.held = HeldIdentities(
+            TOPIC,
+            1,
+            folder,
+            TopicOriginal(self.topic, self.clock),
+            self.topic.ends,
+            TopicFollower(self.topic),
+        )
+        self.ring = KeyRing(self.resolver, self.held, max_keys=100, clock_us=self.clock)
+        waiting = WaitingFrames(
+            "parked",
+            load=lambda _: iter(()),
+            reader=NoFrames(),
+            outlook=self.ring.outlook,
+            clock_us=self.clock,
+        )
+        topics = OutputTopics("events", "quarantine", TOPIC, "parked", "records.other", {})
+        self.stage = ExplodeStage(self.ring, self.held, waiting, topics)
+
+    def restore(self, partitions: Sequence[int] = (PARTITION,)) -> None:
+        for _ in self.stage.restore(partitions):
+            pass
+
+    def entry(self) -> IdentityEntry:
+        """Alice's old key, as of now."""
+        identity = Identity(ALICE, OLD_KEY, None, None)
+        return entry_of_document(identity, "https://plc.example", self.clock.now_us)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    world.restore()
+    yield world
+    world.stage.close()
+
+
+def test_a_key_in_memory_does_not_survive_a_change_heard_by_who_had_the_partition_meanwhile(
+    world: World,
+) -> None:
+    """Spec: E-13."""
+    entry = world.entry()
+    world.topic.write(entry)
+    world.stage.background([PARTITION])
+    assert world.ring.current_key(ALICE) == OLD_KEY
+    world.restore([])
+    world.topic.write(stale(entry))
+    world.restore()
+    world.resolver.keys[ALICE] = NEW_KEY
+    world.ring.prefetch([ALICE])
+    assert world.ring.current_key(ALICE) == NEW_KEY
+
+
+def test_a_newer_key_of_who_had_the_partition_meanwhile_is_used_without_asking(
+    world: World,
+) -> None:
+    entry = world.entry()
+    world.topic.write(entry)
+    world.stage.background([PARTITION])
+    assert world.ring.current_key(ALICE) == OLD_KEY
+    world.restore([])
+    newer_us = entry.as_of_us + SECOND_US
+    world.topic.write(replace(entry, signing_key=NEW_KEY, as_of_us=newer_us, fetched_us=newer_us))
+    world.restore()
+    assert world.ring.current_key(ALICE) == NEW_KEY
+    assert world.resolver.fetched[ALICE] == 0
