@@ -44,11 +44,11 @@ from pipelines.identity.lifetimes import (
     refusal_lifetime_us,
     unavailable_lifetime_us,
 )
-from pipelines.identity.lookups import DidResolver, Failure, Kind, Landed
+from pipelines.identity.lookups import DidResolver, Failure, Kind, Landed, method_of
 from pipelines.identity.memory import DEFAULT_KEYS_COUNT, KeyMemory, Recent, RememberedKey
 from pipelines.identity.pace import TokenBucket
 from pipelines.identity.plc import KeyHistory, key_at
-from pipelines.identity.waiting import BatchLookups, method_of
+from pipelines.identity.waiting import BatchLookups
 
 # One forced look-up per DID: whoever sends bad signatures without end causes no more than that.
 REFRESH_INTERVAL_US: Final = 60 * SECOND_US

@@ -9,8 +9,10 @@ import asyncio
 import queue
 import threading
 import time
+from collections import Counter
+from collections.abc import Mapping
 from enum import Enum, auto
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from pipelines.atproto.errors import IdentityError
 from pipelines.atproto.syntax import Did
@@ -18,9 +20,12 @@ from pipelines.errors import IdentityUnavailableError
 from pipelines.identity.documents import Identity
 from pipelines.identity.plc import KeyHistory
 
-# At once; further ones are not started, and whoever wants them asks again. Each waits for its
-# turn, so they may take a while.
-MAX_LOOKUPS: Final = 1_000
+Method: TypeAlias = Literal["plc", "web"]
+
+# At once, by the method of the DID; further ones are not started, and whoever wants them asks
+# again. Each waits for its turn, so they may take a while: those of did:web hosts that never
+# answer, which whoever owns a domain can have any number of, must leave room for the directory's.
+MAX_LOOKUPS: Final[Mapping[Method, int]] = {"plc": 1_000, "web": 250}
 # For requests that are cut off when the process ends.
 CLOSE_TIMEOUT_S: Final = 5.0
 
@@ -47,6 +52,11 @@ class Kind(Enum):
     DOCUMENT = auto()
     FRESH_DOCUMENT = auto()  # past all caches
     HISTORY = auto()
+
+
+def method_of(did: Did) -> Method:
+    """Returns whom a DID is asked for of: the directory, or a host of its own."""
+    return "plc" if did.startswith("did:plc:") else "web"
 
 
 Failure: TypeAlias = IdentityError | IdentityUnavailableError
@@ -82,6 +92,7 @@ class Lookups:
         """Starts the thread; `close` ends it and closes the resolver."""
         self._resolver = resolver
         self._asked_us: dict[tuple[Did, Kind], int] = {}
+        self._under_way: Counter[Method] = Counter()
         self._landed: queue.SimpleQueue[Landed | BaseException] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="lookups", daemon=True)
@@ -97,12 +108,14 @@ class Lookups:
             now_us: the time of day, microseconds since the epoch.
 
         Returns:
-            Whether it is under way now; False if there are `MAX_LOOKUPS` already.
+            Whether it is under way now; False if there are `MAX_LOOKUPS` of its method already.
         """
         if (did, kind) in self._asked_us:
             return True
-        if len(self._asked_us) >= MAX_LOOKUPS:
+        method = method_of(did)
+        if self._under_way[method] >= MAX_LOOKUPS[method]:
             return False
+        self._under_way[method] += 1
         self._asked_us[did, kind] = now_us
         self.started_count += 1
         asyncio.run_coroutine_threadsafe(self._fly(did, kind, now_us), self._loop)
@@ -128,6 +141,7 @@ class Lookups:
         if isinstance(landed, BaseException):
             raise landed
         del self._asked_us[landed.did, landed.kind]
+        self._under_way[method_of(landed.did)] -= 1
         return landed
 
     def close(self) -> None:

@@ -6,14 +6,13 @@ the next batches hardly wait at all (`pipelines.identity.patience`).
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Literal
+from typing import Final
 
 from pipelines.atproto.syntax import Did
 from pipelines.errors import IdentityUnavailableError
-from pipelines.identity.lookups import DidResolver, Kind, Landed, Lookups
+from pipelines.identity.lookups import DidResolver, Kind, Landed, Lookups, Method, method_of
 from pipelines.identity.patience import Patience
 
-Method = Literal["plc", "web"]
 Item = tuple[Did, Kind]
 
 # How long a batch waits for its look-ups, by the method of the DID. The directory serves nearly
@@ -21,11 +20,6 @@ Item = tuple[Did, Kind]
 WAIT_S: Final[Mapping[Method, float]] = {"plc": 3.0, "web": 0.5}
 # Waits are cut into pieces: a queue cannot wait for ever.
 _LONGEST_WAIT_S: Final = 3_600.0
-
-
-def method_of(did: Did) -> Method:
-    """Returns whom a DID is asked for of: the directory, or a host of its own."""
-    return "plc" if did.startswith("did:plc:") else "web"
 
 
 class BatchLookups:

@@ -21,6 +21,7 @@ from support.identities import (
 from support.kafka import wait_until
 
 from pipelines.atproto.errors import IdentityError, Reason
+from pipelines.atproto.syntax import Did
 from pipelines.errors import IdentityUnavailableError
 from pipelines.identity import keyring, lifetimes, lookups, pace, waiting
 from pipelines.identity.documents import Identity
@@ -166,7 +167,7 @@ class TestLookups:
     def test_more_look_ups_than_may_be_under_way_are_not_started(
         self, resolver: FakeResolver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(lookups, "MAX_LOOKUPS", 2)
+        monkeypatch.setattr(lookups, "MAX_LOOKUPS", {"plc": 2, "web": 2})
         ring = KeyRing(resolver)
         resolver.keys = {ALICE: OLD_KEY, BOB: OLD_KEY, CAROL: OLD_KEY}
         resolver.held |= {ALICE, BOB}
@@ -178,6 +179,20 @@ class TestLookups:
         ring.prefetch([CAROL])
         assert ring.current_key(CAROL) == OLD_KEY
         ring.close()
+
+    def test_did_web_hosts_that_never_answer_leave_room_for_the_directory(
+        self, ring: KeyRing, resolver: FakeResolver
+    ) -> None:
+        crowd = [
+            Did(f"did:web:host{number}.example.com")
+            for number in range(lookups.MAX_LOOKUPS["web"] + 1)
+        ]
+        resolver.held.update(crowd)
+        resolver.keys[ALICE] = OLD_KEY
+        ring.prefetch([*crowd, ALICE])
+        assert ring.current_key(ALICE) == OLD_KEY
+        assert [resolver.fetched[did] for did in crowd] == [1] * (len(crowd) - 1) + [0]
+        assert resolver.fetched[ALICE] == 1
 
     def test_a_bug_in_the_resolver_ends_the_worker(
         self, ring: KeyRing, resolver: FakeResolver, monkeypatch: pytest.MonkeyPatch
