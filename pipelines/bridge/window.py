@@ -12,7 +12,8 @@ An account's commits that one upstream leaves out and another one brings come la
 them has been published before, but at a time when it did not continue anything; so it is let
 through once more, and readers can close the chain with it.
 
-Limits: `WINDOW_COUNT` events and as many accounts, some 50 MB. What comes again after more than so
+Limits: `WINDOW_COUNT` events and as many accounts, some 50 MB whatever the frames say: events and
+accounts are kept as hashes, revisions only if they are any. What comes again after more than so
 many others is published again; readers of `events` ignore what is not above the head.
 """
 
@@ -23,7 +24,7 @@ from typing import NamedTuple
 from pipelines.atproto import cbor
 from pipelines.atproto.errors import ProtocolError
 from pipelines.atproto.frames import Envelope, Kind
-from pipelines.atproto.syntax import parse_datetime
+from pipelines.atproto.syntax import Tid, parse_datetime, parse_tid
 
 # Six minutes of the network's mean rate. As many frames are read back at a start.
 WINDOW_COUNT = 131_072
@@ -41,15 +42,14 @@ def content_id(envelope: Envelope) -> bytes:
     content.pop("seq", None)
     if envelope.kind in _SIGNED:
         content["time"] = _is_time(content.get("time"))
-    encoded = cbor.encode([envelope.type_name, content])
-    return hashlib.blake2b(encoded, digest_size=_ID_BYTES).digest()
+    return _id_of(cbor.encode([envelope.type_name, content]))
 
 
 class _Account(NamedTuple):
     """What is known of an account.
 
     Attributes:
-        rev: revision of its newest commit or sync; empty for none.
+        rev: revision that its last commit or sync claims; empty for none.
         late_count: how many came late; what came before the last of them may come again.
     """
 
@@ -69,7 +69,7 @@ class Window:
         self._count = count
         self._known: set[bytes] = set()
         self._order: deque[bytes] = deque()
-        self._accounts: OrderedDict[str, _Account] = OrderedDict()
+        self._accounts: OrderedDict[bytes, _Account] = OrderedDict()
 
     def bring(self, envelope: Envelope) -> bool:
         """Takes note of an event; returns whether it is a new one.
@@ -79,29 +79,44 @@ class Window:
         """
         if envelope.did is None:
             return True
-        account = self._accounts.get(envelope.did, _Account("", 0))
+        account_id = _id_of(envelope.did.encode())
+        account = self._accounts.get(account_id, _Account("", 0))
         event_id = _salted(content_id(envelope), account)
         if event_id in self._known:
             return False
-        rev = envelope.payload.get("rev")
-        if envelope.kind in _SIGNED and isinstance(rev, str):
+        rev = _rev_of(envelope)
+        if rev is not None:
             if rev < account.rev:
                 account = _Account(rev, account.late_count + 1)
                 event_id = _salted(content_id(envelope), account)
             else:
                 account = _Account(rev, account.late_count)
-        self._remember(event_id, envelope.did, account)
+        self._remember(event_id, account_id, account)
         return True
 
-    def _remember(self, event_id: bytes, did: str, account: _Account) -> None:
+    def _remember(self, event_id: bytes, account_id: bytes, account: _Account) -> None:
         self._known.add(event_id)
         self._order.append(event_id)
         if len(self._order) > self._count:
             self._known.discard(self._order.popleft())
-        self._accounts[did] = account
-        self._accounts.move_to_end(did)
+        self._accounts[account_id] = account
+        self._accounts.move_to_end(account_id)
         if len(self._accounts) > self._count:
             self._accounts.popitem(last=False)
+
+
+def _id_of(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_ID_BYTES).digest()
+
+
+def _rev_of(envelope: Envelope) -> Tid | None:
+    """Returns the revision of a commit or sync; None for others, and for what is none."""
+    if envelope.kind not in _SIGNED:
+        return None
+    try:
+        return parse_tid(envelope.payload.get("rev"))
+    except ProtocolError:
+        return None
 
 
 def _salted(event_id: bytes, account: _Account) -> bytes:

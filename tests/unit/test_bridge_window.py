@@ -1,5 +1,6 @@
 """Which frames of several upstreams are the same event."""
 
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,27 @@ def test_a_late_commit_of_one_account_changes_nothing_for_others() -> None:
     other = commit(2, 2, OTHER_DID)
     assert brought(window, [other, commit(3, 3), commit(1, 1)]) == [True] * 3
     assert brought(window, [other]) == [False]
+
+
+def test_what_is_no_revision_overtakes_nothing() -> None:
+    window = Window()
+    assert brought(window, [commit(2, 2), commit(9, 9, rev="z" * 14), commit(3, 3)]) == [True] * 3
+    assert brought(window, [commit(2, 2)]) == [False]
+
+
+def test_what_is_kept_of_an_event_does_not_grow_with_it() -> None:
+    """An upstream chooses DIDs of 2,048 characters, and revisions as long as a frame may be."""
+    window = Window()
+    revs = ["z" * 100_000, wire.rev(1)]
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            did = f"did:web:{number}.{'a' * 2_000}.example"
+            assert brought(window, [commit(1, 1, did, rev=revs[number % 2])]) == [True]
+        size_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size_bytes < 200_000  # two thousandths of the revisions, half of the DIDs
 
 
 def test_recorded_frames_are_all_different_and_each_the_same_as_itself(
