@@ -178,7 +178,7 @@ def check_arrival(opened: OpenedCommit, envelope: Envelope, received_us: int | N
             and is none.
     """
     check_rev_not_future(
-        opened.commit, parse_datetime(envelope.time) if received_us is None else received_us
+        opened.commit.rev, parse_datetime(envelope.time) if received_us is None else received_us
     )
 
 

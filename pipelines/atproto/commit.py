@@ -16,6 +16,7 @@ Validation"; atproto.com/specs/sync. spec: B-01…B-11, G-01…G-18, G-30.
 Always checked: block hashes, canonical commit object, DID, revision and CID against the message,
 signature with low S, every op against the tree, each created or updated record present, undoing
 all ops gives `prevData` exactly.
+Checked by a call of its own: that a revision is not from the future (needs the time of arrival).
 Not checked here: the chain to the previous commit (needs state), whether the key is the right one
 (the caller's choice), the data model inside records (`pipelines.atproto.atjson`).
 """
@@ -41,6 +42,11 @@ COMMIT_VERSION = 3
 # atproto.com/specs/sync says 1,000,000; the deployed relay and the data validation guide take
 # 1 MiB, and a stricter reader would lose what the network accepted. spec: A-30
 MAX_RECORD_BYTES = 1_048_576
+# With the longest DID and both links a commit object has 2,245 bytes; up to here one of another
+# version is still told by its version. Without a limit a block of the size of its frame would be
+# decoded, to eighty times its size of memory, only to say what is wrong with it. A bound of ours.
+# spec: M-01
+MAX_COMMIT_BYTES = 4_096
 # "A few minutes" in the specification, five in indigo. spec: G-05
 MAX_CLOCK_SKEW_US = 5 * 60 * 1_000_000
 
@@ -183,8 +189,11 @@ def parse_commit(block: bytes) -> SignedCommit:
         block: canonical DAG-CBOR of exactly `did rev sig data prev version`.
 
     Raises:
-        CommitError: another shape, version or encoding. spec: B-01…B-08
+        CommitError: another version (`commit.version`); another shape or encoding, or more than
+            `MAX_COMMIT_BYTES` (`commit.field`). spec: B-01…B-08
     """
+    if len(block) > MAX_COMMIT_BYTES:
+        raise CommitError(Reason.COMMIT_FIELD, f"{len(block)} bytes are no commit object")
     match = _match_commit(block)
     if match is None:
         raise _refusal(block)
@@ -200,6 +209,20 @@ def parse_commit(block: bytes) -> SignedCommit:
     )
     did, rev = Did(did_bytes.decode()), Tid(rev.decode())
     return SignedCommit(did, rev, data_cid, prev, signature, unsigned, block)
+
+
+def parse_root(block: bytes | None) -> SignedCommit:
+    """Parses the commit object that the first root of a CAR names.
+
+    Args:
+        block: the root's block; None if the CAR has none.
+
+    Raises:
+        CommitError: there is none (`car.root_missing`), or as `parse_commit`. spec: C-04
+    """
+    if block is None:
+        raise CommitError(Reason.CAR_ROOT_MISSING, "the commit's block is not in the CAR")
+    return parse_commit(block)
 
 
 def _refusal(block: bytes) -> CommitError:
@@ -232,10 +255,7 @@ def open_commit(did: Did, blocks: bytes) -> OpenedCommit:
         CommitError: the commit object is missing, malformed, or of another repository.
     """
     roots, blocks_by_cid = read_car(blocks)
-    block = blocks_by_cid.get(roots[0])
-    if block is None:
-        raise CommitError(Reason.CAR_ROOT_MISSING, "the commit's block is not in the CAR")
-    commit = parse_commit(block)
+    commit = parse_root(blocks_by_cid.get(roots[0]))
     if commit.did != did:
         raise CommitError(Reason.COMMIT_DID_MISMATCH, f"the commit is of {commit.did}")
     return OpenedCommit(commit, roots[0], blocks_by_cid)
@@ -251,17 +271,18 @@ def authenticate(opened: OpenedCommit, signing_key: VerifyingKey) -> AuthenticCo
     return AuthenticCommit(opened)
 
 
-def check_rev_not_future(commit: SignedCommit, received_us: int) -> None:
+def check_rev_not_future(rev: Tid, received_us: int) -> None:
     """Refuses a revision from the future, which would block its repository until then.
 
     Args:
-        commit: the commit.
-        received_us: when its frame was received; a replay so gives the same verdict.
+        rev: the revision.
+        received_us: when its frame was received, microseconds since the epoch; a replay so gives
+            the same verdict.
 
     Raises:
         CommitError: more than `MAX_CLOCK_SKEW_US` ahead. spec: G-05
     """
-    ahead_us = tid_time_us(commit.rev) - received_us
+    ahead_us = tid_time_us(rev) - received_us
     if ahead_us > MAX_CLOCK_SKEW_US:
         raise CommitError(Reason.COMMIT_REV_FUTURE, f"{ahead_us / 1e6:.0f} s ahead")
 
@@ -310,6 +331,9 @@ def prove_sync(message: SyncMessage, authentic: AuthenticCommit) -> VerifiedSync
 def verify_commit(message: CommitMessage, signing_key: VerifyingKey) -> VerifiedCommit:
     """Proves a `#commit` message with one key: opened, authenticated, operations inverted.
 
+    Not checked, as it needs more than the message: its place behind the last commit, and whether
+    its revision lies in the future (`check_rev_not_future`).
+
     Raises:
         ProtocolError: as `open_commit`, `authenticate` and `prove_commit`.
     """
@@ -319,7 +343,7 @@ def verify_commit(message: CommitMessage, signing_key: VerifyingKey) -> Verified
 
 
 def verify_sync(message: SyncMessage, signing_key: VerifyingKey) -> VerifiedSync:
-    """Proves a `#sync` message with one key.
+    """Proves a `#sync` message with one key; not checked is what `verify_commit` leaves out.
 
     Raises:
         ProtocolError: as `open_commit`, `authenticate` and `prove_sync`.
@@ -333,7 +357,20 @@ def _record_of(op: Op, blocks: dict[bytes, bytes]) -> bytes | None:
     record = blocks.get(op.cid)
     if record is None:
         raise CommitError(Reason.COMMIT_RECORD_MISSING, "a record was not sent", path=op.path)
+    check_record_size(record, op.path)
+    return record
+
+
+def check_record_size(record: bytes, path: str | None) -> None:
+    """Refuses a record that is larger than the network takes.
+
+    Args:
+        record: its block.
+        path: where it is, if that is known.
+
+    Raises:
+        CommitError: more than `MAX_RECORD_BYTES` (`commit.record_too_large`). spec: A-30
+    """
     if len(record) > MAX_RECORD_BYTES:
         detail = f"a record of {len(record)} bytes"
-        raise CommitError(Reason.COMMIT_RECORD_TOO_LARGE, detail, path=op.path)
-    return record
+        raise CommitError(Reason.COMMIT_RECORD_TOO_LARGE, detail, path=path)

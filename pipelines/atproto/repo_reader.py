@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 from pipelines.atproto import mst
 from pipelines.atproto.car import CarReader
-from pipelines.atproto.commit import MAX_RECORD_BYTES, SignedCommit, parse_commit
+from pipelines.atproto.commit import SignedCommit, check_record_size, parse_root
 from pipelines.atproto.errors import (
     CarError,
     CommitError,
@@ -253,10 +253,7 @@ class RepoReader:
         spill = self._spill
         assert spill is not None
         if self._walk is None:
-            commit = spill.read(self._car.roots[0])
-            if commit is None:
-                raise CommitError(Reason.CAR_ROOT_MISSING, "the commit's block is not in the CAR")
-            self._walk = self._open_commit(commit)
+            self._walk = self._open_commit(spill.read(self._car.roots[0]))
         send = self._walk.send
         cid, key = self._wanted
         bytes_left = self._byte_count + MAX_REPEATED_BYTES
@@ -277,8 +274,8 @@ class RepoReader:
         except StopIteration:
             self._is_whole = True
 
-    def _open_commit(self, block: bytes) -> mst.Traversal:
-        commit = parse_commit(block)
+    def _open_commit(self, block: bytes | None) -> mst.Traversal:
+        commit = parse_root(block)
         if self._did is not None and commit.did != self._did:
             raise CommitError(Reason.COMMIT_DID_MISMATCH, f"the commit is of {commit.did}")
         self._signing_key.verify(commit.unsigned, commit.signature)
@@ -297,9 +294,7 @@ class RepoReader:
             parse_record_key(rkey)
         except (UnicodeDecodeError, IdentifierError):
             raise MstError(Reason.MST_KEY, f"{key[:80]!r} is not the path of a record") from None
-        if len(block) > MAX_RECORD_BYTES:
-            detail = f"a record of {len(block)} bytes"
-            raise CommitError(Reason.COMMIT_RECORD_TOO_LARGE, detail, path=path)
+        check_record_size(block, path)
         return RepoRecord(path, cid, block)
 
     def _explain(self, error: ProtocolError) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from pipelines.atproto.car import stream_car
 from pipelines.atproto.cid import DAG_CBOR_PREFIX
-from pipelines.atproto.commit import MAX_RECORD_BYTES, SignedCommit, parse_commit
+from pipelines.atproto.commit import check_record_size, parse_root
 from pipelines.atproto.errors import (
     CommitError,
     IdentifierError,
@@ -67,7 +67,7 @@ def inspect_car(
     roots, arrived = read
     blocks = dict(arrived)
     root = roots[0]
-    commit = checks.run((COMMIT_OBJECT,), lambda: _commit(blocks, root))
+    commit = checks.run((COMMIT_OBJECT,), lambda: parse_root(blocks.get(root)))
     if commit is None:
         checks.skip((SIGNATURE, *_TREE), "without a commit")
         return Report(title, (_car_section(roots, arrived, None),), checks.results)
@@ -95,13 +95,6 @@ def _read(data: bytes) -> tuple[tuple[bytes, ...], list[tuple[bytes, bytes]]]:
     return stream.roots, list(stream.blocks)
 
 
-def _commit(blocks: Mapping[bytes, bytes], root: bytes) -> SignedCommit:
-    block = blocks.get(root)
-    if block is None:
-        raise CommitError(Reason.CAR_ROOT_MISSING, "the commit's block is not in the CAR")
-    return parse_commit(block)
-
-
 def _check_tree(
     checks: Checklist, survey: Survey, blocks: Mapping[bytes, bytes], *, is_partial: bool
 ) -> None:
@@ -115,7 +108,7 @@ def _check_tree(
         checks.skip((_RECORDS,), _PARTIAL)
     else:
         _check(checks, _RECORDS, _missing_record(survey, blocks))
-    _check(checks, _SIZES, _large_record(survey, blocks))
+    checks.run((_SIZES,), lambda: _check_sizes(survey, blocks))
 
 
 def _check(checks: Checklist, step: Step, problem: ProtocolError | None) -> None:
@@ -149,13 +142,9 @@ def _missing_record(survey: Survey, blocks: Mapping[bytes, bytes]) -> ProtocolEr
     return CommitError(Reason.COMMIT_RECORD_MISSING, what, path=missing[0])
 
 
-def _large_record(survey: Survey, blocks: Mapping[bytes, bytes]) -> ProtocolError | None:
+def _check_sizes(survey: Survey, blocks: Mapping[bytes, bytes]) -> None:
     for path, cid in survey.records:
-        size = len(blocks.get(cid, b""))
-        if size > MAX_RECORD_BYTES:
-            what = f"a record of {size} bytes"
-            return CommitError(Reason.COMMIT_RECORD_TOO_LARGE, what, path=path)
-    return None
+        check_record_size(blocks.get(cid, b""), path)
 
 
 def _car_section(

@@ -8,8 +8,8 @@ import orjson
 
 from pipelines.atproto import atjson
 from pipelines.atproto.cid import RAW_PREFIX, cid_of, encode_cid, parse_cid
-from pipelines.atproto.commit import MAX_CLOCK_SKEW_US, MAX_RECORD_BYTES
-from pipelines.atproto.errors import CidError, CommitError, DagCborError, IdentifierError, Reason
+from pipelines.atproto.commit import check_record_size, check_rev_not_future
+from pipelines.atproto.errors import CidError, DagCborError, IdentifierError, Reason
 from pipelines.atproto.keys import (
     Curve,
     VerifyingKey,
@@ -105,7 +105,7 @@ def inspect_record(raw: bytes) -> Report:
             return Report(f"record, {len(given)} bytes of JSON", (), checks.results)
         block = encoded
     cid = cid_of(block)
-    checks.run((_SIZE,), lambda: _check_size(block))
+    checks.run((_SIZE,), lambda: check_record_size(block, found.path))
     if found.cid is None:
         checks.skip((_NAMED_CID,), "none stands there")
     else:
@@ -152,11 +152,6 @@ def _path_beside(outer: dict[str, Any]) -> str | None:
     return None if uri.rkey is None else f"{uri.collection}/{uri.rkey}"
 
 
-def _check_size(block: bytes) -> None:
-    if len(block) > MAX_RECORD_BYTES:
-        raise CommitError(Reason.COMMIT_RECORD_TOO_LARGE, f"a record of {len(block)} bytes")
-
-
 def _check_named_cid(cid: str, named: str | None) -> None:
     if cid != named:
         raise CidError(Reason.CID_HASH_MISMATCH, f"{named} stands beside it")
@@ -180,7 +175,7 @@ def inspect_tid(text: str, now_us: int) -> Report:
         checks.skip((_HIGH_BIT, _NOT_FUTURE), f"after {_TID.name!r}")
         return Report("TID", (), checks.results)
     checks.run((_HIGH_BIT,), lambda: _check_high_bit(tid))
-    checks.run((_NOT_FUTURE,), lambda: _check_not_future(tid, now_us))
+    checks.run((_NOT_FUTURE,), lambda: check_rev_not_future(tid, now_us))
     facts = section(
         "what it says",
         time=tid_time(tid),
@@ -194,12 +189,6 @@ def inspect_tid(text: str, now_us: int) -> Report:
 def _check_high_bit(tid: Tid) -> None:
     if tid_time_us(tid) > MAX_TID_TIME_US:
         raise IdentifierError(Reason.SYNTAX_TID, f"it starts with {tid[0]!r}")
-
-
-def _check_not_future(tid: Tid, now_us: int) -> None:
-    ahead_us = tid_time_us(tid) - now_us
-    if ahead_us > MAX_CLOCK_SKEW_US:
-        raise CommitError(Reason.COMMIT_REV_FUTURE, f"{ahead_us / 1e6:.0f} s ahead")
 
 
 def inspect_cid(text: str, block: bytes | None) -> Report:

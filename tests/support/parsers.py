@@ -155,10 +155,12 @@ PARSERS: dict[str, Parser] = {
         lambda raw: commit.authenticate(_opened(raw), SIGNER.key), _STEP.commit
     ),
     "commit.check_rev_not_future": Parser(
-        lambda raw: commit.check_rev_not_future(commit.parse_commit(raw), START_US), _STEP.commit
+        lambda raw: commit.check_rev_not_future(commit.parse_commit(raw).rev, START_US),
+        _STEP.commit,
     ),
     "commit.open_commit": Parser(lambda raw: commit.open_commit(DID, raw), _STEP.car),
     "commit.parse_commit": Parser(commit.parse_commit, _STEP.commit),
+    "commit.parse_root": Parser(commit.parse_root, _STEP.commit),
     "commit.prove_commit": Parser(_prove, _STEP.frame()),
     "commit.prove_sync": Parser(_prove, _STEP.sync_frame()),
     "commit.verify_commit": Parser(_verify_message, _STEP.frame()),
@@ -252,6 +254,7 @@ NO_PARSERS: dict[str, frozenset[str]] = {
     ),
     "total: any bytes or value will do": frozenset(
         {
+            "commit.check_record_size",
             "cid.cid_of",
             "cid.is_dag_cbor_cid",
             "syntax.is_plc_did",

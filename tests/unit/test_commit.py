@@ -25,7 +25,12 @@ from support.repo import (
 from support.wire import START_US, car, rev, tid
 
 from pipelines.atproto import commit, mst
-from pipelines.atproto.commit import MAX_CLOCK_SKEW_US, MAX_RECORD_BYTES, parse_commit
+from pipelines.atproto.commit import (
+    MAX_CLOCK_SKEW_US,
+    MAX_COMMIT_BYTES,
+    MAX_RECORD_BYTES,
+    parse_commit,
+)
 from pipelines.atproto.errors import CommitError, MstError, ProtocolError, Reason, SignatureError
 from pipelines.atproto.frames import MAX_OPS_COUNT, Action
 from pipelines.atproto.syntax import MAX_DID_LENGTH, tid_time_us
@@ -161,6 +166,27 @@ def test_no_depth_of_the_version_breaks_the_refusal() -> None:
 
 
 @pytest.mark.parametrize(
+    ("surplus_bytes", "reason"), [(0, Reason.COMMIT_VERSION), (1, Reason.COMMIT_FIELD)]
+)
+def test_what_is_too_large_for_a_commit_is_not_looked_into(
+    surplus_bytes: int, reason: Reason
+) -> None:
+    """Spec: M-01."""
+    size = MAX_COMMIT_BYTES + surplus_bytes
+    # The length of so long a text takes two bytes more than that of none.
+    block = _block(version=2, x="x" * (size - len(_block(version=2, x="")) - 2))
+    assert len(block) == size
+    assert refusal(lambda: parse_commit(block)).reason is reason
+
+
+def test_the_largest_commit_object_is_taken() -> None:
+    """Spec: B-02."""
+    block = _block(did=_LONGEST_DID, prev=link(_ROOT))
+    assert len(block) == 2_245 <= MAX_COMMIT_BYTES
+    assert parse_commit(block).did == _LONGEST_DID
+
+
+@pytest.mark.parametrize(
     "block",
     [
         pytest.param(b"", id="nothing"),
@@ -280,23 +306,23 @@ def test_a_revision_may_be_five_minutes_ahead(ahead_us: int, *, is_refused: bool
     parsed = parse_commit(_block(rev=tid(START_US + ahead_us)))
     assert tid_time_us(parsed.rev) == START_US + ahead_us
     if is_refused:
-        error = refusal(lambda: commit.check_rev_not_future(parsed, START_US))
+        error = refusal(lambda: commit.check_rev_not_future(parsed.rev, START_US))
         assert error.reason is Reason.COMMIT_REV_FUTURE
     else:
-        commit.check_rev_not_future(parsed, START_US)
+        commit.check_rev_not_future(parsed.rev, START_US)
 
 
 @pytest.mark.parametrize("old", ["2222222222222", "222222d7n7i22"])
 def test_a_revision_may_be_as_old_as_it_likes(old: str) -> None:
     """Spec: G-05."""
-    commit.check_rev_not_future(parse_commit(_block(rev=old)), START_US)
+    commit.check_rev_not_future(parse_commit(_block(rev=old)).rev, START_US)
 
 
 @pytest.mark.parametrize("future", ["7777777777777", "jzzzzzzzzzzzz"])
 def test_a_revision_of_the_far_future_is_refused(future: str) -> None:
     """Spec: G-05, K-05: also with the highest bit set."""
     parsed = parse_commit(_block(rev=future))
-    error = refusal(lambda: commit.check_rev_not_future(parsed, START_US))
+    error = refusal(lambda: commit.check_rev_not_future(parsed.rev, START_US))
     assert error.reason is Reason.COMMIT_REV_FUTURE
 
 

@@ -210,7 +210,7 @@ _REFUSALS: dict[Reason, Callable[[], object]] = {
     Reason.COMMIT_DID_MISMATCH: lambda: _open(did=OTHER_DID),
     Reason.COMMIT_REV_MISMATCH: lambda: _verify(rev=wire.rev(2)),
     Reason.COMMIT_CID_MISMATCH: lambda: _verify(commit=oracle.link(_CID)),
-    Reason.COMMIT_REV_FUTURE: lambda: commit.check_rev_not_future(_STEP.opened().commit, 0),
+    Reason.COMMIT_REV_FUTURE: lambda: commit.check_rev_not_future(_STEP.opened().commit.rev, 0),
     Reason.COMMIT_OP_MISMATCH: lambda: _verify(
         ops=[op_fields(op) for op in (_DELETE, _UPDATE._replace(cid=_CREATE.cid), _CREATE)]
     ),
