@@ -11,7 +11,7 @@ from pipelines.atproto.keys import Curve, VerifyingKey
 from pipelines.captures import CaptureError, read_frames
 from pipelines.cli.inspect_did import did
 from pipelines.cli.inspect_source import KEY, Source, read_source, source_argument
-from pipelines.cli.inspect_view import show_report
+from pipelines.cli.inspect_view import TREE_LINES_COUNT, show_report
 from pipelines.cli.options import kafka_options
 from pipelines.config import KafkaConfig
 from pipelines.inspection.cars import inspect_car
@@ -19,8 +19,6 @@ from pipelines.inspection.frames import inspect_frame
 from pipelines.inspection.messages import message_section, received_us
 from pipelines.inspection.report import Report
 from pipelines.inspection.values import inspect_cid, inspect_key, inspect_record, inspect_tid
-
-_TREE_LINES_COUNT = 100
 
 
 @click.group()
@@ -54,7 +52,7 @@ _tree_option = click.option(
     "--tree-lines",
     "max_tree_lines",
     type=click.IntRange(min=0),
-    default=_TREE_LINES_COUNT,
+    default=TREE_LINES_COUNT,
     show_default=True,
     help="Lines of the picture of the tree, at most.",
 )

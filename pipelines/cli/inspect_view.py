@@ -9,6 +9,9 @@ import orjson
 from pipelines.cli.printing import printable
 from pipelines.inspection.report import Check, Failed, NotReached, Passed, RecordView, Report
 
+# Of the picture of a tree, unless somebody asks for more: some screens full.
+TREE_LINES_COUNT = 100
+
 
 def show_report(report: Report, *, as_json: bool) -> int:
     """Prints a report; returns the exit code: 0 if no check failed, else 1."""

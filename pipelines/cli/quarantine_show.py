@@ -14,7 +14,7 @@ from pipelines.atproto.keys import VerifyingKey
 from pipelines.atproto.meanings import MEANINGS
 from pipelines.atproto.syntax import Did
 from pipelines.cli.inspect_source import read_source
-from pipelines.cli.inspect_view import show_report
+from pipelines.cli.inspect_view import TREE_LINES_COUNT, show_report
 from pipelines.cli.options import kafka_options
 from pipelines.cli.resolving import resolver_options
 from pipelines.config import KafkaConfig
@@ -30,7 +30,6 @@ from pipelines.report import FrameReport, Outcome, report_frame
 from pipelines.verdict import KeyLookup
 
 _match_place = re.compile(r"[0-9]{1,10}:[0-9]{1,19}").fullmatch
-_TREE_LINES_COUNT = 100
 _KEYS_COUNT = 100  # there is one account
 
 
@@ -116,7 +115,7 @@ def show(
         signing_key=noted.last,
         received_us=received,
         has_records=False,
-        max_tree_lines=_TREE_LINES_COUNT,
+        max_tree_lines=TREE_LINES_COUNT,
     )
     sections = (
         _refusal(found),

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pipelines.atproto.cid import encode_cid
-from pipelines.atproto.errors import ProtocolError
+from pipelines.atproto.errors import MstError, ProtocolError, Reason
 from pipelines.atproto.mst.node import (
     ABOVE_ALL_KEYS,
     BELOW_ALL_KEYS,
@@ -82,6 +82,7 @@ class _Surveyor:
         self._blocks = blocks
         self._marks = marks
         self._max_lines = max_lines
+        self._seen: set[bytes] = set()
 
     def see_root(self, cid: bytes) -> None:
         place = BELOW_ALL_KEYS, ABOVE_ALL_KEYS
@@ -119,6 +120,12 @@ class _Surveyor:
             self.survey.stub_count += 1
             self._draw(f"{branch}stub {name}")
             return None
+        if cid in self._seen:
+            # Not read again: a large node that hangs everywhere would be as often. spec: B-45
+            error = MstError(Reason.MST_RECURRENCE, "a node occurs twice in one tree")
+            self._see_problem(error, branch, what, name)
+            return None
+        self._seen.add(cid)
         self.survey.node_count += 1
         if layer is None and block == EMPTY_NODE:
             self._draw(f"{branch}{what} {name}  layer 0, 0 entries")
@@ -126,12 +133,15 @@ class _Surveyor:
         try:
             keys, wire, layer = parse_node(block, layer, low, high)
         except ProtocolError as error:
-            self.survey.problems.append(error)
-            self._draw(f"{branch}BAD {what} {name}  {error}")
+            self._see_problem(error, branch, what, name)
             return None
         entries = "1 entry" if len(keys) == 1 else f"{len(keys)} entries"
         self._draw(f"{branch}{what} {name}  layer {layer}, {entries}")
         return keys, wire, layer
+
+    def _see_problem(self, error: ProtocolError, branch: str, what: str, name: str) -> None:
+        self.survey.problems.append(error)
+        self._draw(f"{branch}BAD {what} {name}  {error}")
 
     def _see_record(self, key: bytes, cid: bytes, branch: str) -> None:
         path = key.decode("utf-8", "replace")

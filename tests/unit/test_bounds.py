@@ -40,6 +40,7 @@ from pipelines.explode.outputs import (
     Source,
     outputs_of,
 )
+from pipelines.inspection.tree import survey_tree
 from pipelines.kafka.messages import InputMessage
 from pipelines.verdict import Proven, judge_frame
 
@@ -103,6 +104,25 @@ def _node(count: int) -> bytes:
     return oracle.encode_node(oracle.Node(keys, [_ROOT] * count, [None] * (count + 1)))
 
 
+def _hung_everywhere(count: int) -> bytes:
+    """A tree whose root has the same large node before and behind each of its keys."""
+    leaf = oracle.encode_node(
+        oracle.Node(
+            [path.encode() for path in oracle.sample_paths(0, count)],
+            [_ROOT] * count,
+            [None] * (count + 1),
+        )
+    )
+    keys = [path.encode() for path in oracle.sample_paths(1, count)]
+    root = oracle.Node(keys, [_ROOT] * count, [cid_of(leaf)] * (count + 1))
+    return wire.car(cid_of(oracle.encode_node(root)), [oracle.encode_node(root), leaf])
+
+
+def _draw(raw: bytes) -> object:
+    roots, blocks = car.read_car(raw)
+    return survey_tree(blocks, roots[0], marks={}, max_lines=9)
+
+
 def _byte_by_byte(raw: bytes) -> object:
     reader = car.CarReader()
     for n in range(len(raw)):
@@ -154,6 +174,7 @@ _SHAPES = {
     "node of many entries, cut": _Shape(
         lambda raw: node.parse_node(raw, 0), lambda n: _node(n)[:-1]
     ),
+    "picture of a node that hangs everywhere": _Shape(_draw, _hung_everywhere, is_cheap=False),
     "CBOR of maps": _Shape(cbor.decode, lambda n: dag_cbor([{}] * n)),
     "CBOR, sequence": _Shape(cbor.decode_sequence, lambda n: b"\xa0" * n),
     "record of maps": _Shape(atjson.to_json, lambda n: dag_cbor({"a": [{}] * n})),
@@ -202,6 +223,13 @@ def test_a_frame_of_nothing_but_items_is_refused_before_they_are_made() -> None:
     raw = wire.frame("#x", {"a": [{}] * 4_900_000})
     assert outcome(lambda: frames.parse_frame(raw)) is Reason.FRAME_TOO_LARGE
     assert peak_bytes(partial(outcome, partial(frames.parse_frame, raw))) < 100_000
+
+
+def test_a_commit_object_as_large_as_its_frame_is_refused_before_it_is_decoded() -> None:
+    """Spec: M-01."""
+    block = dag_cbor([{}] * 2_000_000)
+    assert outcome(lambda: commit.parse_commit(block)) is Reason.COMMIT_FIELD
+    assert peak_bytes(partial(outcome, partial(commit.parse_commit, block))) < 100_000
 
 
 def test_a_record_that_200_ops_name_is_kept_once() -> None:

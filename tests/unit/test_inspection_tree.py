@@ -93,6 +93,18 @@ def test_a_bad_root_is_all_there_is() -> None:
     assert [problem.reason for problem in survey.problems] == [Reason.MST_NODE]
 
 
+def test_a_node_that_occurs_again_is_not_read_again() -> None:
+    """Spec: B-45."""
+    leaf = node([LEAF_BEFORE])
+    twice = node([INNER_BEFORE], oracle.cid_of(leaf), oracle.cid_of(leaf))
+    root = node([TOP], oracle.cid_of(twice), None)
+    blocks = {oracle.cid_of(block): block for block in (root, twice, leaf)}
+    survey = _survey(blocks, oracle.cid_of(root))
+    assert [problem.reason for problem in survey.problems] == [Reason.MST_RECURRENCE]
+    assert [path for path, _ in survey.records] == [LEAF_BEFORE, INNER_BEFORE, TOP]
+    assert survey.node_count == 3
+
+
 def test_the_empty_tree() -> None:
     blocks = {mst.EMPTY_ROOT_CID: mst.EMPTY_NODE}
     assert _picture(blocks, mst.EMPTY_ROOT_CID) == ["root  layer 0, 0 entries"]
