@@ -130,7 +130,7 @@ def _show(rounds: list[dict[str, Any]]) -> None:
     lines += [f"{what:<66}{compared[what]:>9,} compared" for what in compared if compared[what]]
     lost, too_many = (sum(entry[name] for entry in rounds) for name in ("lost", "too_many"))
     restarts_count = sum(entry["restarts"] for entry in rounds)
-    lines += ["", f"{lost} lost, {too_many} too many, in {len(rounds)} rounds"]
+    lines += ["", f"{lost} lost, {too_many} too many; rounds: {len(rounds)}"]
     lines += [f"{restarts_count} times a stage ended by itself and was started again"]
     lines += [wrong for entry in rounds for wrong in entry["wrong"]]
     print("\n".join(lines))  # noqa: T201 - a program's output
