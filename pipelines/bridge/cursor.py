@@ -34,7 +34,8 @@ class Start:
 
     Attributes:
         first: where to start if no cursor is stored for the host: a sequence number to continue
-            after, 0 for the oldest event there is, a moment, or None for new events only.
+            after (which is one of a single upstream), 0 for the oldest event there is, a moment,
+            or None for new events only.
         given_up: stored cursors that no longer count, by their sequence number, as if they were
             not stored. One that has moved on since counts again, so that a process that is
             started anew with the same options does not go back.

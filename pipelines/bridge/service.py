@@ -61,13 +61,18 @@ def run(
         slot: stable name of this process among the bridges of the pipeline.
 
     Raises:
-        ConfigError: an address is none, two are of one upstream, topics are missing or not
-            co-partitioned.
+        ConfigError: an address is none, two are of one upstream, several shall start at one
+            sequence number, topics are missing or not co-partitioned.
         BrokerUnavailableError: no broker answers at the start, or at the end.
         UpstreamUnavailableError: there is no event stream at an address.
         FencedError: another bridge has our slot.
     """
     upstreams = _by_host(relays)
+    if len(upstreams) > 1 and isinstance(start.first, int) and start.first > 0:
+        raise ConfigError(
+            f"each upstream has sequence numbers of its own, so {start.first} cannot be the start "
+            "of several: use --cursor live, oldest or a time"
+        )
     counts = check_partitions(kafka, ["frames", "quarantine", "cursors", "epochs", "gaps", STATUS])
     outputs = Outputs(
         frames=kafka.topic("frames"),

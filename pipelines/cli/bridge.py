@@ -63,8 +63,9 @@ class _FirstCursor(click.ParamType):
     show_default=True,
     metavar="live|oldest|N|TIME",
     help="Where to start the first time: with new events, with the oldest the upstream still "
-    "has, after sequence number N, or with what happened at TIME (2026-11-25T14:00:00Z), which is "
-    "looked for in the stream. Of no effect once a cursor is stored for a host.",
+    "has, after sequence number N (of the only upstream), or with what happened at TIME "
+    "(2026-11-25T14:00:00Z), which is looked for in the stream. Of no effect once a cursor is "
+    "stored for a host.",
 )
 @click.option(
     "--give-up-cursor",

@@ -71,10 +71,11 @@ def test_a_truncated_capture_names_the_place_and_keeps_the_verdicts_before_it(
         ("verify", "nowhere.frames", "--identities", "nowhere.jsonl"),
         ("verify",),
         ("bridge", "--relay", "ftp://relay.example"),
+        ("bridge", "--relay", "a.example", "--relay", "b.example", "--cursor", "5"),
         ("explode", "--bootstrap-servers", "no-port"),
         ("nonsense",),
     ],
-    ids=["no-file", "no-argument", "no-relay-url", "no-port", "no-command"],
+    ids=["no-file", "no-argument", "no-relay-url", "one-number-for-two", "no-port", "no-command"],
 )
 def test_wrong_usage_exits_2_with_a_sentence(arguments: tuple[str, ...]) -> None:
     result = standpipe(*arguments)
