@@ -28,6 +28,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit
 
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError, ConfigError
+from pipelines.kafka.clients import is_passing
 from pipelines.kafka.topics import PhysicalTopic, Registry, registry
 
 DEFAULT_PARTITIONS_COUNT: Final = 4
@@ -47,15 +48,6 @@ _SETTLE_PAUSE_S: Final = 0.1
 PARTITIONS_REMEDY: Final = (
     "the number of partitions is fixed when a topic is created; leave out --partitions to keep "
     "it, or make a new generation of topics with another --topic-prefix and replay into it"
-)
-
-_UNAVAILABLE: Final = frozenset(
-    {
-        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - librdkafka's own codes begin with _
-        KafkaError._RESOLVE,  # noqa: SLF001 - as above
-        KafkaError._TIMED_OUT,  # noqa: SLF001 - as above
-        KafkaError._TRANSPORT,  # noqa: SLF001 - as above
-    }
 )
 
 
@@ -459,7 +451,7 @@ class _Connection:
 
     def _translated(self, exception: KafkaException, action: str) -> Exception:
         error: KafkaError = exception.args[0]
-        if error.code() in _UNAVAILABLE or error.retriable():
+        if is_passing(error):
             return self._unavailable(error.str())
         return ConfigError(f"the cluster at {self._servers} does not {action}: {error.str()}")
 

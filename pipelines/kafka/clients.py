@@ -8,7 +8,7 @@ Limits of memory, and what happens when they are reached:
 """
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka.admin import AdminClient
@@ -29,6 +29,28 @@ STATUS_TIMEOUT_MS = 10_000
 STATUS_QUEUE_COUNT = 100
 SAMPLER_WAIT_MS = 10
 
+# What ends by itself once a broker is back, or a partition or a group has its leader again.
+_PASSING: Final = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - librdkafka's own codes begin with _
+        KafkaError._RESOLVE,  # noqa: SLF001 - as above
+        KafkaError._TIMED_OUT,  # noqa: SLF001 - as above
+        KafkaError._TRANSPORT,  # noqa: SLF001 - as above
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+    }
+)
+
 _log = logs.get_logger("kafka")
 
 
@@ -45,6 +67,15 @@ class _LessNoise(logging.Filter):
 # librdkafka's own lines go where ours go; it writes to stderr otherwise.
 _librdkafka_log = logging.getLogger("standpipe.librdkafka")
 _librdkafka_log.addFilter(_LessNoise())
+
+
+def is_passing(error: KafkaError) -> bool:
+    """Tells whether an error ends by itself, so that the same may be asked again.
+
+    `KafkaError.retriable` alone does not tell: librdkafka sets it for calls about transactions
+    only.
+    """
+    return error.code() in _PASSING or error.retriable()
 
 
 def create_admin(kafka: KafkaConfig) -> AdminClient:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from pipelines.config import KafkaConfig
-from pipelines.kafka.clients import create_reader
+from pipelines.kafka.clients import create_reader, is_passing
 from pipelines.kafka.messages import InputMessage, Position
 from pipelines.kafka.reading import input_message
 
@@ -46,7 +46,7 @@ class Follower:
             error = polled.error()
             if error is None:
                 messages.append(input_message(polled))
-            elif error.code() != KafkaError._PARTITION_EOF and not error.retriable():  # noqa: SLF001 - its public name
+            elif error.code() != KafkaError._PARTITION_EOF and not is_passing(error):  # noqa: SLF001 - its public name
                 raise KafkaException(error)
         return messages
 

@@ -25,7 +25,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError
-from pipelines.kafka.clients import create_sampler
+from pipelines.kafka.clients import create_sampler, is_passing
 from pipelines.kafka.messages import Position
 from pipelines.kafka.reading import PROGRESS_TIMEOUT_S, REQUEST_TIMEOUT_S
 
@@ -185,7 +185,7 @@ class LagReader:
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                     ended.add(where)
                     pending.remove(where)
-                elif not error.retriable():
+                elif not is_passing(error):
                     raise KafkaException(error)
         self._consumer.unassign()
         return {

@@ -27,7 +27,7 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # no
 from pipelines import logs
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError
-from pipelines.kafka.clients import create_admin, create_reader
+from pipelines.kafka.clients import create_admin, create_reader, is_passing
 from pipelines.kafka.messages import InputMessage, Position
 
 # Without any message or end for so long, the broker is away.
@@ -37,6 +37,8 @@ REQUEST_TIMEOUT_S = 10.0
 # clean-up interval, which is as long by default.
 OPEN_TRANSACTIONS_TIMEOUT_S = 60.0
 OPEN_TRANSACTIONS_POLL_S = 0.05
+# Until a partition without a leader is asked about again.
+LEADER_POLL_S = 0.1
 _POLL_TIMEOUT_S = 0.5
 
 _log = logs.get_logger("kafka")
@@ -259,7 +261,7 @@ def _read(
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
             if end is not None and (polled.offset() or 0) >= end:
                 del pending[where]
-        elif not error.retriable():
+        elif not is_passing(error):
             raise KafkaException(error)
 
 
@@ -279,9 +281,21 @@ def _readable_ends(
                 if partitions is not None and partition not in partitions:
                     continue
                 where = TopicPartition(topic, partition)
-                low, high = consumer.get_watermark_offsets(where, timeout=PROGRESS_TIMEOUT_S)
+                low, high = _watermarks(consumer, where)
                 if high > low:
                     ends[topic, partition] = high
     except KafkaException as failure:
         raise BrokerUnavailableError(f"no answer about {topic}: {failure.args[0].str()}") from None
     return ends
+
+
+def _watermarks(consumer: Consumer, where: TopicPartition) -> tuple[int, int]:
+    """Returns where a partition begins and ends; one that is new, or moves, has no leader yet."""
+    deadline_s = time.monotonic() + PROGRESS_TIMEOUT_S
+    while True:
+        try:
+            return consumer.get_watermark_offsets(where, timeout=PROGRESS_TIMEOUT_S)
+        except KafkaException as failure:
+            if not is_passing(failure.args[0]) or time.monotonic() > deadline_s:
+                raise
+            time.sleep(LEADER_POLL_S)

@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError
-from pipelines.kafka.clients import create_sampler
+from pipelines.kafka.clients import create_sampler, is_passing
 from pipelines.kafka.messages import InputMessage
 from pipelines.kafka.reading import input_message
 
@@ -91,6 +91,6 @@ class OffsetReader:
                 return input_message(polled)
             if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                 return None
-            if not error.retriable():
+            if not is_passing(error):
                 raise KafkaException(error)
         raise BrokerUnavailableError(f"no answer while reading {self._topic} again")

@@ -20,7 +20,7 @@ from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError, ConfigError, TransientError
 from pipelines.kafka.admin import check_partitions
 from pipelines.kafka.beat import TOPIC, Beat, State, parse_beat
-from pipelines.kafka.clients import create_reader, create_status_producer
+from pipelines.kafka.clients import create_reader, create_status_producer, is_passing
 from pipelines.kafka.lag import Lag, LagReader
 from pipelines.kafka.messages import InputMessage
 from pipelines.kafka.reading import PROGRESS_TIMEOUT_S, input_message
@@ -116,7 +116,7 @@ class StatusReader:
                     messages.append(input_message(message))
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                     self._has_read = True
-                elif not error.retriable():
+                elif not is_passing(error):
                     raise KafkaException(error)
             if self._has_read and len(polled) < _POLL_COUNT:
                 return messages
