@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 import orjson
 
@@ -18,6 +18,8 @@ from pipelines.kafka.admin import check_partitions
 from pipelines.kafka.partition import partition_for
 from pipelines.kafka.reading import read_to_end
 from pipelines.mirror.service import TOPIC
+
+_OTHER_KEY: Final = f"{TOPIC} has another signing key than the document, and workers use it"
 
 
 class CacheState(StrEnum):
@@ -110,9 +112,13 @@ def cached_as_json(
         document: as for `agrees`.
         now_us: the time, microseconds since the epoch.
     """
+    state = cache_state(entry, now_us)
+    does_agree = None if entry is None else agrees(entry, document)
+    is_used = state in (CacheState.FRESH, CacheState.OLD)
     return {
-        "state": cache_state(entry, now_us),
-        "agrees": None if entry is None else agrees(entry, document),
+        "state": state,
+        "agrees": does_agree,
+        "problems": [_OTHER_KEY] if is_used and does_agree is False else [],
         "entry": None if entry is None else orjson.loads(encode_entry(entry)),
     }
 
@@ -122,11 +128,4 @@ def cached_as_text(shown: dict[str, Any]) -> Iterator[str]:
     yield f"in the topic {TOPIC}: {shown['state']}, {shown['state'].meaning}"
     if shown["entry"] is not None:
         yield from member_lines(shown["entry"])
-
-
-def cached_problems(shown: dict[str, Any]) -> list[str]:
-    """Returns a sentence if workers use another key than the document has."""
-    is_used = shown["state"] in (CacheState.FRESH, CacheState.OLD)
-    if is_used and shown["agrees"] is False:
-        return [f"{TOPIC} has another signing key than the document, and workers use it"]
-    return []
+    yield from (f"  FAILED   {problem}" for problem in shown["problems"])

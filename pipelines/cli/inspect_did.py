@@ -10,7 +10,6 @@ from pipelines.atproto.syntax import Did
 from pipelines.cli.identity_cached import (
     cached_as_json,
     cached_as_text,
-    cached_problems,
     read_cached,
 )
 from pipelines.cli.identity_check import look_up, with_handle_check
@@ -68,15 +67,13 @@ def did(
     if shows_cached:
         entry = read_cached(account, kafka)
         cached = cached_as_json(entry, findings.document, time.time_ns() // 1_000)
-        shown["problems"] += cached_problems(cached)
     if is_json:
         click.echo(json.dumps(shown | {"cached": cached}))
-        return 1 if shown["problems"] else 0
-    if findings.served_document is not None:
-        click.echo(json.dumps(findings.served_document, indent=2))
-    click.echo("\n".join(findings_as_text(findings)))
-    if cached is not None:
-        click.echo("\n".join(cached_as_text(cached)))
-        for problem in cached_problems(cached):
-            click.echo(f"  FAILED   {problem}")
-    return 1 if shown["problems"] else 0
+    else:
+        if findings.served_document is not None:
+            click.echo(json.dumps(findings.served_document, indent=2))
+        if cached is not None:
+            click.echo("\n".join(cached_as_text(cached)))
+        click.echo("\n".join(findings_as_text(findings)))
+    is_wrong = shown["problems"] or (cached is not None and cached["problems"])
+    return 1 if is_wrong else 0

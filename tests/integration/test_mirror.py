@@ -347,7 +347,8 @@ class TestCommandLine:
                     assert entry["origin"] == "operation"
                     assert entry["signing_key"] == shown["current"]["signing_key"]
                 else:
-                    assert shown["cached"] == {"state": "absent", "agrees": None, "entry": None}
+                    assert (shown["cached"]["state"], shown["cached"]["entry"]) == ("absent", None)
+                assert shown["cached"]["problems"] == []
             as_text = ("--cached", "--no-handle", "--plc-url", sim.addresses.plc)
             inspected = standpipe("inspect", "did", CAPTURED_DID, *as_text, **environment)
             assert inspected.returncode == 0

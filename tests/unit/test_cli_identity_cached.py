@@ -15,7 +15,6 @@ from pipelines.cli.identity_cached import (
     cache_state,
     cached_as_json,
     cached_as_text,
-    cached_problems,
 )
 from pipelines.errors import IdentityUnavailableError
 from pipelines.identity.documents import Identity
@@ -93,11 +92,11 @@ def test_an_entry_agrees_with_the_document_or_not(
 def test_a_key_that_is_used_and_not_the_document_s_is_a_problem() -> None:
     changed = replace(_DOCUMENT, signing_key=NEW_KEY)
     used = cached_as_json(_entry(1), changed, _NOW_US)
-    assert cached_problems(used) == [
-        "identities has another signing key than the document, and workers use it"
-    ]
+    problem = "identities has another signing key than the document, and workers use it"
+    assert used["problems"] == [problem]
+    assert list(cached_as_text(used))[-1] == f"  FAILED   {problem}"
     for entry, document in ((_entry(1), _DOCUMENT), (stale(_entry(1)), changed), (None, changed)):
-        assert cached_problems(cached_as_json(entry, document, _NOW_US)) == []
+        assert cached_as_json(entry, document, _NOW_US)["problems"] == []
 
 
 def test_it_is_shown_with_what_it_is_worth() -> None:
