@@ -53,6 +53,11 @@ class Handover:
         """How many entries wait."""
         return len(self._entries)
 
+    @property
+    def size_bytes(self) -> int:
+        """Sizes of the messages that wait, as they count against `HANDOVER_BYTES`."""
+        return self._size_bytes
+
     def put(self, origin: Origin, entry: Entry) -> None:
         """Appends an entry; never blocks for long."""
         size_bytes = _size_bytes(entry)

@@ -45,7 +45,7 @@ class Received:
 
 @dataclass(slots=True)
 class Published:
-    """What was committed.
+    """What was committed, and what waits for it.
 
     Attributes:
         frames_count: frames.
@@ -53,6 +53,9 @@ class Published:
         quarantined_count: messages in quarantine.
         gaps_count: places where events are known to be missing.
         transactions_count: transactions.
+        transaction_ms: how long they took, with their repetitions.
+        queued_count: entries that wait for a transaction, as of the last look.
+        queued_bytes: sizes of their messages.
         positions: up to where in each upstream's stream, by host.
     """
 
@@ -61,18 +64,18 @@ class Published:
     quarantined_count: int = 0
     gaps_count: int = 0
     transactions_count: int = 0
+    transaction_ms: int = 0
+    queued_count: int = 0
+    queued_bytes: int = 0
     positions: dict[str, StreamPosition] = field(default_factory=dict)
 
 
-def summary(
-    received: Mapping[str, Received], published: Published, *, queued_count: int
-) -> dict[str, Any]:
+def summary(received: Mapping[str, Received], published: Published) -> dict[str, Any]:
     """Returns the fields of the log line that says how far we are.
 
     Args:
         received: what came, by host.
-        published: what was committed.
-        queued_count: messages between the two.
+        published: what was committed, and what waits for it.
     """
     return {
         "frames": published.frames_count,
@@ -83,7 +86,7 @@ def summary(
         "dropped": sum(one.resent_count for one in received.values()),
         "duplicates": sum(one.duplicates_count for one in received.values()),
         "skipped": sum(one.skipped_count for one in received.values()),
-        "queued": queued_count,
+        "queued": published.queued_count,
     }
 
 
@@ -140,11 +143,11 @@ def report_of(
 
     Args:
         received: what came, by host.
-        published: what was committed.
+        published: what was committed, and what waits for it.
         is_leading: whether we work, and do not stand by.
 
     Returns:
-        Counts since the start, `last_received_us`, and of a leader groups by host:
+        Counts since the start, and of a leader what waits, `last_received_us`, and groups by host:
         `connected`, 0 or 1; `seq` and `delay_ms` as in `upstream_summary`; `first` and
         `duplicates` as in `Received`; `coverage_ppm`, the coverage in millionths; `silent`, `slow`
         and `stale` for upstreams in such trouble: since when, microseconds since the epoch.
@@ -168,7 +171,10 @@ def report_of(
         "quarantined": published.quarantined_count,
         "gaps": published.gaps_count,
         "transactions": published.transactions_count,
+        "transaction_ms": published.transaction_ms,
     }
+    if is_leading:
+        counters |= {"queued": published.queued_count, "queued_bytes": published.queued_bytes}
     last_us = max((one.last_received_us or 0 for one in received.values()), default=0)
     if is_leading and last_us:
         counters["last_received_us"] = last_us

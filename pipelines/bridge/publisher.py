@@ -138,7 +138,9 @@ class Publisher:
                 for message in epochs_of(batch, self._outputs, next_offsets):
                     transaction.produce(message)
 
+        begun_s = time.monotonic()
         self._producer.run(body)
+        self.published.transaction_ms += round((time.monotonic() - begun_s) * 1000)
         self._next_offsets = next_offsets
         self._count(batch)
 

@@ -176,8 +176,8 @@ class Bridge:
         ]
 
         def report(event: str) -> None:
-            fields = summary(self._received, self._published, queued_count=handover.entries_count)
-            _log.info(event, **fields)
+            self._look_at(handover)
+            _log.info(event, **summary(self._received, self._published))
             for host in self._received:
                 progress = upstream_summary(
                     host, self._received, self._published, now_us=_now_us()
@@ -186,7 +186,7 @@ class Bridge:
 
         publisher.start()
         try:
-            asyncio.run(self._read(readers, publisher, report))
+            asyncio.run(self._read(readers, publisher, handover, report))
         finally:
             try:
                 publisher.stop(drains=self._leadership.is_held)
@@ -210,8 +210,16 @@ class Bridge:
             start_us=begin.start_us,
         )
 
+    def _look_at(self, handover: Handover) -> None:
+        self._published.queued_count = handover.entries_count
+        self._published.queued_bytes = handover.size_bytes
+
     async def _read(
-        self, readers: Sequence[Reader], publisher: Publisher, report: Callable[[str], None]
+        self,
+        readers: Sequence[Reader],
+        publisher: Publisher,
+        handover: Handover,
+        report: Callable[[str], None],
     ) -> None:
         """Reads until a stop is asked for, we no longer lead, or something has failed."""
         reading = [asyncio.create_task(reader.run()) for reader in readers]
@@ -223,6 +231,7 @@ class Bridge:
                 )
                 if done:
                     break
+                self._look_at(handover)
                 for reader in readers:
                     reader.examine()
                 if time.monotonic() >= next_report_s:

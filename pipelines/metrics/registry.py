@@ -107,7 +107,7 @@ def _gauge(name: str, unit: str, meaning: str, source: Source, *labels: str) -> 
 
 METRICS: Final = (
     _gauge("state", "1 or 0", "what the process is doing", State(), "state"),
-    # Stages that read topics: explode, compact, analytics.
+    # Stages that read topics: explode, compact, analytics. The bridge has transactions, too.
     _counter("inputs", "messages", "input messages whose outcome is committed", Number("inputs")),
     _counter("outputs", "messages", "messages written and committed", Number("outputs")),
     _counter("output_bytes", "bytes", "their sizes, before compression", Number("output_bytes")),
@@ -142,6 +142,8 @@ METRICS: Final = (
     _counter(
         "quarantined", "messages", "messages of the upstream in quarantine", Number("quarantined")
     ),
+    _gauge("queued", "messages", "what waits for a transaction", Number("queued")),
+    _gauge("queued_bytes", "bytes", "sizes of these messages", Number("queued_bytes")),
     _counter("gaps", "gaps", "places where events are known to be missing", Number("gaps")),
     _gauge("leading", "1 or 0", "whether it works, and does not stand by", Number("leading")),
     _gauge(

@@ -52,9 +52,11 @@ def test_a_batch_ends_at_its_size_which_one_message_may_pass() -> None:
     sizes = [BATCH_BYTES - 1, BATCH_BYTES, 1]
     for size in sizes:
         handover.put(ORIGIN, message(size))
+    assert handover.size_bytes == sum(sizes)
     assert [len(entry.message) for entry in take(handover) if isinstance(entry, Quarantine)] == (
         sizes[:2]
     )
+    assert handover.size_bytes == 1
     assert take(handover) == [message(1)]
 
 

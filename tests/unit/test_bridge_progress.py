@@ -54,9 +54,12 @@ def test_counts_and_times_are_those_of_readers_and_publisher() -> None:
         quarantined_count=1,
         gaps_count=6,
         transactions_count=4,
+        transaction_ms=90,
+        queued_count=1,
+        queued_bytes=700,
         positions={A: StreamPosition(17, "2026-09-21T14:13:20.000Z", NOW_US - 3_000_000)},
     )
-    assert summary(received, published, queued_count=1) == {
+    assert summary(received, published) == {
         "frames": 5,
         "bytes": 500,
         "transactions": 4,
@@ -75,6 +78,9 @@ def test_counts_and_times_are_those_of_readers_and_publisher() -> None:
         "coverage": 0.9,
     }
     assert coverage_of(received) == {A: 0.9, B: 0.5}
+    counters = report(received, published).counters
+    assert (counters["transactions"], counters["transaction_ms"]) == (4, 90)
+    assert (counters["queued"], counters["queued_bytes"]) == (1, 700)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +122,7 @@ def test_who_does_not_lead_says_so() -> None:
     found = report_of({A: Received(connections_count=1)}, Published(), is_leading=False)
     assert (found.state, found.detail) == (State.RUNNING, None)
     assert (found.counters["leading"], found.groups) == (0, {})
+    assert "queued" not in found.counters
 
 
 def test_the_sign_of_life_has_the_numbers_that_are_known() -> None:
