@@ -14,15 +14,22 @@ from operator import attrgetter
 from pathlib import Path
 
 from pipelines.atproto.syntax import Did
+from pipelines.errors import IdentityUnavailableError
 from pipelines.explode.store import IdentityStore, Meta
-from pipelines.identity.entries import IdentityEntry, encode_entry
+from pipelines.identity.entries import IdentityEntry, encode_entry, parse_entry
 from pipelines.kafka.copies import Original
 from pipelines.kafka.following import Follower
 from pipelines.kafka.messages import InputMessage, OutputMessage
 from pipelines.kafka.partition import partition_for
 
-# Messages taken in between two batches of frames: some milliseconds of work.
+# Messages taken in between two batches of frames: some ten milliseconds of work.
 FOLLOWED_COUNT = 1_000
+# Learned and written, but not read back yet: 0.6 kB each. They come back in less than a second
+# unless the worker is behind in the topic, as while an import fills it. When there are as many,
+# the worker does nothing but catch up.
+MAX_LEARNED_COUNT = 100_000
+CATCH_UP_COUNT = 10_000
+CATCH_UP_RETRY_S = 0.01
 
 
 class HeldIdentities:
@@ -65,6 +72,19 @@ class HeldIdentities:
             return entry
         store = self._stores.get(partition_for(did, self._partitions_count))
         return None if store is None else store.get(did)
+
+    def check_room(self) -> None:
+        """Checks that more may be learned.
+
+        Raises:
+            IdentityUnavailableError: so much is not in the topic yet, as far as it was read, that
+                it has to be read on first.
+        """
+        if self._is_full:
+            raise IdentityUnavailableError(
+                f"{len(self._learned)} identities were written and are not read back yet",
+                retry_after_s=CATCH_UP_RETRY_S,
+            )
 
     def keep(self, entry: IdentityEntry) -> None:
         """Takes over something newer, to be written with the next frame of the DID."""
@@ -119,7 +139,7 @@ class HeldIdentities:
     def follow(self) -> list[IdentityEntry]:
         """Takes in what has come into the topic, and returns the entries that were new."""
         heard = []
-        messages = self._follower.poll(FOLLOWED_COUNT)
+        messages = self._follower.poll(CATCH_UP_COUNT if self._is_full else FOLLOWED_COUNT)
         messages.sort(key=attrgetter("partition"))
         for partition, group in groupby(messages, attrgetter("partition")):
             heard += self._take_in(partition, list(group))
@@ -139,6 +159,11 @@ class HeldIdentities:
         self._close_stores()
         self._follower.close()
 
+    @property
+    def _is_full(self) -> bool:
+        # What is still to go out goes with a frame that the worker has, and counts as its.
+        return len(self._learned) - len(self._unwritten) >= MAX_LEARNED_COUNT
+
     def _open(self, partition: int, end: int) -> IdentityStore:
         folder = self._folder / str(partition)
         store = self._original.open(folder, {self._topic: end}, IdentityStore)
@@ -152,14 +177,26 @@ class HeldIdentities:
             return []
         store = self._stores[partition]
         heard = store.take(messages, self._meta(messages[-1].offset + 1))
-        for entry in heard:
-            learned = self._learned.get(entry.did)
-            # Of two with the same moment the later counts, and ours may still be on its way.
-            if learned is not None and (entry == learned or entry.as_of_us > learned.as_of_us):
-                del self._learned[entry.did]
-                self._unwritten.discard(entry.did)
-                self._written.discard(entry.did)
+        for message in messages:
+            self._forget_shown(message)
         return heard
+
+    def _forget_shown(self, message: InputMessage) -> None:
+        """Forgets what was learned of an account if the topic shows it now, or something newer.
+
+        Also if the store has something that is newer still: a clock elsewhere may be ahead.
+        """
+        assert message.key is not None
+        did = Did(message.key.decode())
+        learned = self._learned.get(did)
+        if learned is None or message.value is None:
+            return
+        entry = parse_entry(message.value)
+        # Of two with the same moment the later counts, and ours may still be on its way.
+        if entry == learned or entry.as_of_us > learned.as_of_us:
+            del self._learned[did]
+            self._unwritten.discard(did)
+            self._written.discard(did)
 
     def _meta(self, next_offset: int) -> Meta:
         original = self._original

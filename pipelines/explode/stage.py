@@ -74,7 +74,12 @@ class ExplodeStage:
         self._waiting.close()
 
     def prepare(self, batch: Sequence[InputMessage]) -> None:
-        """Looks up the signing keys of a batch, all at once."""
+        """Looks up the signing keys of a batch, all at once.
+
+        Raises:
+            IdentityUnavailableError: what was learned before is still to be read back.
+        """
+        self._identities.check_room()
         self._keys.prefetch(
             did
             for message in batch
@@ -173,7 +178,9 @@ class ExplodeStage:
             detail=detail,
         )
         self.tally.add("refused", Reason.IDENTITY_UNAVAILABLE)
-        return given_up_outputs(pointer, frame, detail, self._topics)
+        return given_up_outputs(pointer, frame, detail, self._topics) + self._identities.take(
+            pointer.did, pointer.frame_partition
+        )
 
     def _count(self, outputs: Sequence[OutputMessage]) -> None:
         for output in outputs:

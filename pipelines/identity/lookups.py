@@ -82,11 +82,7 @@ class Landed(NamedTuple):
 
 
 class Lookups:
-    """Runs a resolver in a thread. Every method is for one thread, that of the worker.
-
-    Attributes:
-        started_count: look-ups started so far.
-    """
+    """Runs a resolver in a thread. Every method is for one thread, that of the worker."""
 
     def __init__(self, resolver: DidResolver) -> None:
         """Starts the thread; `close` ends it and closes the resolver."""
@@ -97,7 +93,6 @@ class Lookups:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="lookups", daemon=True)
         self._thread.start()
-        self.started_count = 0
 
     def start(self, did: Did, kind: Kind, now_us: int) -> bool:
         """Starts a look-up, unless the same one is under way.
@@ -117,7 +112,6 @@ class Lookups:
             return False
         self._under_way[method] += 1
         self._asked_us[did, kind] = now_us
-        self.started_count += 1
         asyncio.run_coroutine_threadsafe(self._fly(did, kind, now_us), self._loop)
         return True
 

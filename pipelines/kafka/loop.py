@@ -82,7 +82,11 @@ class Stage(Protocol):
     """What a stage has to provide. It knows nothing of offsets, groups and transactions."""
 
     def prepare(self, batch: Sequence[InputMessage]) -> None:
-        """Fetches what the batch needs, all at once. It must not fail for a single message."""
+        """Fetches what the batch needs, all at once. It must not fail for a single message.
+
+        Raises:
+            TransientError: something that every message needs is away now.
+        """
 
     def process(self, message: InputMessage) -> Sequence[OutputMessage]:
         """Computes the outputs of one message.

@@ -5,13 +5,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.identities import ALICE, NEW_KEY, OLD_KEY, SECOND_US, Clock, FakeResolver
+from support.identities import (
+    ALICE,
+    BOB,
+    CAROL,
+    DAVE,
+    NEW_KEY,
+    OLD_KEY,
+    SECOND_US,
+    Clock,
+    FakeResolver,
+)
+from support.repo import DID, Repo, record
 
 from pipelines.config import KafkaConfig
+from pipelines.errors import IdentityUnavailableError
+from pipelines.explode import identities
 from pipelines.explode.identities import HeldIdentities
 from pipelines.explode.outputs import OutputTopics
 from pipelines.explode.stage import ExplodeStage
-from pipelines.explode.waiting import WaitingFrames
+from pipelines.explode.waiting import DEFAULT_LIMIT_S, WaitingFrames
 from pipelines.identity.documents import Identity
 from pipelines.identity.entries import (
     IdentityEntry,
@@ -171,3 +184,59 @@ def test_a_newer_key_of_who_had_the_partition_meanwhile_is_used_without_asking(
     world.restore()
     assert world.ring.current_key(ALICE) == NEW_KEY
     assert world.resolver.fetched[ALICE] == 0
+
+
+def learn(world: World, entry: IdentityEntry) -> None:
+    """Has an entry learned and written, in a transaction that was committed."""
+    world.held.keep(entry)
+    assert [message.topic for message in world.held.take(entry.did, PARTITION)] == [TOPIC]
+    world.held.committed()
+    world.topic.write(entry)
+
+
+def test_what_is_not_read_back_is_bounded_and_read_back_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identities, "MAX_LEARNED_COUNT", 2)
+    monkeypatch.setattr(identities, "FOLLOWED_COUNT", 1)
+    monkeypatch.setattr(identities, "CATCH_UP_COUNT", 3)
+    imported = [replace(world.entry(), did=did) for did in (CAROL, DAVE)]
+    world.topic.write(*imported)
+    learn(world, world.entry())
+    world.stage.prepare([])
+    learn(world, replace(world.entry(), did=BOB))
+    with pytest.raises(IdentityUnavailableError, match="2 identities"):
+        world.stage.prepare([])
+    world.stage.background([PARTITION])
+    world.stage.prepare([])
+    assert [message.did for message in world.held.follow()] == [BOB]
+
+
+def test_what_came_back_is_forgotten_although_a_clock_elsewhere_is_ahead(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identities, "MAX_LEARNED_COUNT", 1)
+    ahead = stale(replace(world.entry(), as_of_us=world.clock.now_us + SECOND_US))
+    world.topic.write(ahead)
+    world.stage.background([PARTITION])
+    learn(world, world.entry())
+    assert world.held.get(ALICE) == world.entry()
+    world.stage.background([PARTITION])
+    assert world.held.get(ALICE) == ahead
+    world.stage.prepare([])
+
+
+def test_what_is_known_of_an_account_goes_out_with_a_frame_that_is_given_up(
+    world: World,
+) -> None:
+    headers = {"host": "relay.example", "seq": 1, "kind": "commit", "received_us": 5}
+    value = Repo().apply({"com.example.note/1": record("a note")}).frame(seq=1)
+    encoded = [(name, str(header).encode()) for name, header in headers.items()]
+    frame = InputMessage("frames", PARTITION, 0, 0, DID.encode(), value, encoded)
+    world.resolver.unavailable[DID] = None
+    assert [message.topic for message in world.stage.process(frame)] == ["parked"]
+    world.held.keep(stale(replace(world.entry(), did=DID)))
+    world.clock.turn(DEFAULT_LIMIT_S)
+    work = world.stage.background([PARTITION])
+    assert work is not None
+    assert [m.topic for m in work.outputs] == ["events", "quarantine", TOPIC, "parked"]
