@@ -24,6 +24,7 @@ from pipelines.identity.fetching import (
 )
 from pipelines.identity.pace import MAX_PAUSE_S, MIN_PAUSE_S, PaceLimits
 from pipelines.mirror.export import (
+    MAX_SEQ,
     PAGE_LINES,
     ExportError,
     is_sequenced,
@@ -187,7 +188,8 @@ def _find_end(pages: _Pages, known: int) -> int | None:
     """Finds about where the export ends, by asking what comes after sequence numbers.
 
     Returns:
-        A sequence number within `END_PRECISION` above the last one; None if nobody says.
+        A sequence number within `END_PRECISION` above the last one; None if nobody says, or if
+        there is always more, whatever the number.
     """
 
     def has_more(after: int) -> bool:
@@ -197,6 +199,8 @@ def _find_end(pages: _Pages, known: int) -> int | None:
     try:
         while has_more(high):
             low, high = high, 2 * high
+            if high > MAX_SEQ:
+                return None
         while high - low > max(PAGE_LINES, high * END_PRECISION):
             middle = (low + high) // 2
             low, high = (middle, high) if has_more(middle) else (low, middle)

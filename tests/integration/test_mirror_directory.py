@@ -179,6 +179,26 @@ def test_the_end_need_not_be_known() -> None:
     _play(handler, story)
 
 
+def test_an_end_that_is_nowhere_is_not_looked_for_for_ever() -> None:
+    """A directory that has more after every number, when it is asked for one line."""
+    lines = _sequenced(_COUNT)
+    directory = _by_seq(lines)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.query["count"] == "1":
+            return web.json_response(lines[0])
+        return await directory(request)
+
+    def story(export: DirectoryExport, server: Server) -> None:
+        chunks = _read(export)
+        assert _lines(chunks) == lines
+        assert {chunk.share for chunk in chunks} == {None}
+        asked = [path for path in server.paths if "count=1&" in path]
+        assert 10 < len(asked) < 60  # doubled each time
+
+    _play(handler, story)
+
+
 @pytest.mark.parametrize(
     ("handler", "complaint"),
     [
