@@ -24,6 +24,10 @@ from pipelines.atproto.errors import DagCborError, Reason
 MAX_DEPTH = 128
 # JSON escapes can grow a record of 1 MiB to 6 MiB; a message has to stay below Kafka's limit.
 MAX_JSON_BYTES = 2 * 1024 * 1024
+# Values, names and tags of a record. The data validation guide recommends as many elements of one
+# list or map. Without a limit a record of 1 MiB of empty byte strings would take 470 MB for a
+# moment. spec: A-31, M-01
+MAX_ITEMS_COUNT = 131_072
 
 # An eight-byte head of an integer beyond int64. May also match inside text or a hash: then the
 # slow check decides.
@@ -50,8 +54,10 @@ def to_json(record: bytes) -> bytes:
     Raises:
         DagCborError: `cbor.invalid` (not canonical DAG-CBOR), `cbor.data_model` (not a map, a
             float, an integer beyond 64 bits), `cbor.depth`, `json.ambiguous` (reserved keys used
-            as plain ones), `json.too_large`.
+            as plain ones), `json.too_large` (beyond `MAX_ITEMS_COUNT` or `MAX_JSON_BYTES`).
     """
+    if len(record) > MAX_ITEMS_COUNT:  # most are smaller: no more items than bytes
+        _check_items(record)
     value = cbor.decode_as_json_value(record)
     # By the head and not by the value: in JSON a lone link or byte string is a map as well.
     if record[0] >> 5 != _MAP:
@@ -68,6 +74,11 @@ def to_json(record: bytes) -> bytes:
     if len(text) > MAX_JSON_BYTES:
         raise DagCborError(Reason.JSON_TOO_LARGE, f"{len(text)} bytes of JSON")
     return text
+
+
+def _check_items(record: bytes) -> None:
+    if cbor.count_items(record, MAX_ITEMS_COUNT) > MAX_ITEMS_COUNT:
+        raise DagCborError(Reason.JSON_TOO_LARGE, f"more than {MAX_ITEMS_COUNT} items")
 
 
 def from_json(text: bytes) -> bytes:

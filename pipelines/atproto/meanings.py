@@ -35,7 +35,7 @@ MEANINGS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.CBOR_DATA_MODEL: "a value is not of the AT data model (a float, an odd key)",
         Reason.JSON_INVALID: "the JSON is not that of a record",
         Reason.JSON_AMBIGUOUS: "the JSON would not come back as the same record",
-        Reason.JSON_TOO_LARGE: "the JSON would not fit into a message",
+        Reason.JSON_TOO_LARGE: "the JSON would not fit into a message, or has too many values",
         Reason.CID_INVALID: "a CID is malformed",
         Reason.CID_UNSUPPORTED: "a CID is of a kind that the protocol does not use",
         Reason.CID_HASH_MISMATCH: "a block does not have the hash that its CID says",

@@ -124,8 +124,18 @@ def test_a_value_may_lie_128_levels_deep_and_no_deeper(
 
 def test_very_deep_nesting_is_refused_without_recursion() -> None:
     """Spec: M-01."""
-    record = _nested("list", 1_000_000)
+    record = _nested("list", 100_000)
     assert refusal(lambda: atjson.to_json(record)).reason is Reason.CBOR_DEPTH
+
+
+@pytest.mark.parametrize(("surplus_count", "is_refused"), [(0, False), (1, True)])
+def test_a_record_has_so_many_items_and_no_more(surplus_count: int, *, is_refused: bool) -> None:
+    """Spec: A-31, M-01: the record, its key and the list are items, too."""
+    record = dag_cbor({"a": [1] * (atjson.MAX_ITEMS_COUNT - 3 + surplus_count)})
+    if is_refused:
+        assert refusal(lambda: atjson.to_json(record)).reason is Reason.JSON_TOO_LARGE
+    else:
+        assert atjson.from_json(atjson.to_json(record)) == record
 
 
 def test_escapes_may_not_grow_a_record_without_bound() -> None:

@@ -49,8 +49,7 @@ _ROOT = cid_of(b"")
 _MANY = 400
 # The dearest are empty maps in JSON that is not in our own form.
 _MAX_STEPS_PER_BYTE = 20
-# The dearest are empty byte strings in a record, since JSON has a map for each: one of 1 MiB can
-# take 360 MB for a moment.
+# The dearest are empty byte strings in a record, since JSON has a map for each.
 _MAX_MEMORY_PER_BYTE = 400
 
 
@@ -223,6 +222,14 @@ def test_a_frame_of_nothing_but_items_is_refused_before_they_are_made() -> None:
     raw = wire.frame("#x", {"a": [{}] * 4_900_000})
     assert outcome(lambda: frames.parse_frame(raw)) is Reason.FRAME_TOO_LARGE
     assert peak_bytes(partial(outcome, partial(frames.parse_frame, raw))) < 100_000
+
+
+@pytest.mark.parametrize("item", [b"", {}, 1], ids=["byte string", "map", "integer"])
+def test_a_record_of_nothing_but_items_is_refused_before_they_are_made(item: object) -> None:
+    """Spec: A-31, M-01."""
+    raw = dag_cbor({"a": [item] * 1_040_000})
+    assert outcome(lambda: atjson.to_json(raw)) is Reason.JSON_TOO_LARGE
+    assert peak_bytes(partial(outcome, partial(atjson.to_json, raw))) < 100_000
 
 
 def test_a_commit_object_as_large_as_its_frame_is_refused_before_it_is_decoded() -> None:
