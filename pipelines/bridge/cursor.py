@@ -5,10 +5,12 @@ The end of `cursors` is its true one, behind transactions that are still open. W
 partition, our own last cursor may lie behind it, committed and not yet readable.
 """
 
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from pipelines.atproto.errors import FrameError
 from pipelines.atproto.frames import parse_envelope
 from pipelines.bridge.gaps import Continuity, Place
 from pipelines.bridge.messages import StoredCursor, parse_cursor
@@ -131,6 +133,10 @@ def load_cursors(kafka: KafkaConfig, hosts: Collection[str]) -> dict[str, Stored
 def load_window(kafka: KafkaConfig, partitions_count: int) -> Window:
     """Reads back which events came last, from the end of `frames`.
 
+    Of all partitions together the last `WINDOW_COUNT` offsets are read, as many of each; the ends
+    of transactions have offsets, too. What an earlier version took for a frame and this one does
+    not is passed over: nothing that comes in now can be the same.
+
     Args:
         kafka: the cluster.
         partitions_count: how many partitions `frames` has.
@@ -143,8 +149,8 @@ def load_window(kafka: KafkaConfig, partitions_count: int) -> Window:
     ends = readable_log_ends(kafka, [(frames, number) for number in range(partitions_count)])
     starts = {where: max(0, end - WINDOW_COUNT // partitions_count) for where, end in ends.items()}
     for message in read_between(kafka, starts, ends):
-        # What is in `frames` was read as a frame before.
-        window.bring(parse_envelope(message.value or b""))
+        with contextlib.suppress(FrameError):
+            window.bring(parse_envelope(message.value or b""))
     return window
 
 

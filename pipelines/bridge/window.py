@@ -26,7 +26,7 @@ from pipelines.atproto.errors import ProtocolError
 from pipelines.atproto.frames import Envelope, Kind
 from pipelines.atproto.syntax import Tid, parse_datetime, parse_tid
 
-# Six minutes of the network's mean rate. As many frames are read back at a start.
+# Six minutes of the network's mean rate. At a start as many offsets are read back.
 WINDOW_COUNT = 131_072
 _ID_BYTES = 16
 _SIGNED = frozenset({Kind.COMMIT, Kind.SYNC})

@@ -13,6 +13,7 @@ from conftest import free_port
 from support import wire
 from support.bridge import (
     EXIT_TIMEOUT_S,
+    PARTITIONS,
     RunningBridge,
     bridge_process,
     create_topics,
@@ -20,12 +21,12 @@ from support.bridge import (
     host_of,
     json_in,
 )
-from support.kafka import read_committed, wait_until
+from support.kafka import produce, read_committed, wait_until
 from support.logs import Log, captured_logs
 
 from pipelines.atproto import cbor
 from pipelines.atproto.frames import parse_envelope
-from pipelines.bridge.cursor import load_cursors
+from pipelines.bridge.cursor import load_cursors, load_window
 from pipelines.bridge.window import content_id
 from pipelines.config import KafkaConfig
 from pipelines.errors import ConfigError
@@ -181,6 +182,16 @@ def test_what_one_relay_left_out_comes_late_and_what_follows_it_once_more(
         other_did.encode(): [other],
     }
     assert log.has("connect_failed")
+
+
+def test_the_window_comes_back_past_what_is_no_frame_any_more(
+    config: KafkaConfig, frames: list[bytes]
+) -> None:
+    """An earlier version may have taken what this one refuses."""
+    produce(config, config.topic("frames"), [(0, b"no frame"), (0, frames[0])])
+    window = load_window(config, PARTITIONS)
+    assert not window.bring(parse_envelope(frames[0]))
+    assert window.bring(parse_envelope(frames[1]))
 
 
 def test_a_relay_that_is_away_holds_up_no_other(
