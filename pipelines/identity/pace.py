@@ -177,14 +177,16 @@ def parse_retry_after(text: str | None, now_s: float) -> float | None:
         now_s: the time of day, seconds since the epoch.
 
     Returns:
-        Seconds from now, at least 0; None if there is nothing to read.
+        Seconds from now, at least 0 and at most `MAX_RETRY_AFTER_S`: whoever asks for more is
+        asked again nevertheless. None if there is nothing to read.
     """
     text = (text or "").strip()
     if _match_seconds(text):
-        return float(text)
+        return min(float(text), MAX_RETRY_AFTER_S)
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
     # One of the three forms names no zone; all are in GMT.
-    return max(0.0, date.replace(tzinfo=date.tzinfo or UTC).timestamp() - now_s)
+    left_s = date.replace(tzinfo=date.tzinfo or UTC).timestamp() - now_s
+    return min(max(0.0, left_s), MAX_RETRY_AFTER_S)

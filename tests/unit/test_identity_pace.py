@@ -164,6 +164,8 @@ def test_an_overloaded_host_that_names_no_time_gets_longer_and_longer_pauses(hos
         ("Sun, 06 Nov 1994 08:40:00 GMT", 0.0),
         (None, None),
         ("", None),
+        ("999999999", pace.MAX_RETRY_AFTER_S),
+        ("Sun, 06 Nov 2094 08:49:37 GMT", pace.MAX_RETRY_AFTER_S),
         ("-5", None),
         ("1.5", None),
         ("soon", None),
