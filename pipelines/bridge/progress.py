@@ -6,9 +6,10 @@ who reads them gets numbers that may be a moment apart.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
+from pipelines.atproto.errors import ProtocolError
+from pipelines.atproto.syntax import parse_datetime
 from pipelines.bridge.messages import StreamPosition
 from pipelines.bridge.vitals import Finding, Trouble
 from pipelines.kafka.beat import Report, State
@@ -213,9 +214,7 @@ def _groups(received: Mapping[str, Received], published: Published) -> dict[str,
 
 def _delay_s(position: StreamPosition) -> float | None:
     try:
-        claimed = datetime.fromisoformat(position.time or "")
-    except ValueError:
+        claimed_us = parse_datetime(position.time)
+    except ProtocolError:
         return None
-    if claimed.tzinfo is None:
-        claimed = claimed.replace(tzinfo=UTC)
-    return round(position.received_us / 1e6 - claimed.timestamp(), 1)
+    return round((position.received_us - claimed_us) / 1e6, 1)
