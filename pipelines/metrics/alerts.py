@@ -131,6 +131,14 @@ def alerts() -> tuple[Alert, ...]:
             "the upstream is quiet",
         ),
         Alert(
+            "StandpipeUpstreamAway",
+            f"{_name('upstream_connected')} == 0",
+            10,
+            Severity.WARNING,
+            "There is no connection to {{ $labels.host }}",
+            "an upstream is away",
+        ),
+        Alert(
             "StandpipeUpstreamBlind",
             " or ".join(
                 f"time() - {_name(f'upstream_{trouble}_timestamp_seconds')} > 0"
