@@ -46,10 +46,11 @@ class OffsetReader:
 
         Returns:
             The messages; None where the topic no longer has one. Those that there was no time
-            for are missing.
+            for are missing, and those behind the end of the topic.
 
         Raises:
-            BrokerUnavailableError: the broker does not answer.
+            BrokerUnavailableError: the broker does not answer, or the topic ends before all of
+                them.
         """
         wanted: dict[int, InputMessage | None] = dict.fromkeys(offsets)
         read: dict[int, InputMessage | None] = {}
@@ -62,9 +63,8 @@ class OffsetReader:
                     at = offset
                 while at <= offset:
                     message = self._next()
-                    if message is None:
-                        # The end: whatever has not come was there, so it has been deleted.
-                        return wanted
+                    if isinstance(message, int):
+                        return self._up_to(message, wanted)
                     if message.offset in wanted:
                         wanted[message.offset] = message
                     at = message.offset + 1
@@ -79,8 +79,23 @@ class OffsetReader:
         """Ends reading."""
         self._consumer.close()
 
-    def _next(self) -> InputMessage | None:
-        """Returns the next message; None at the end of the topic."""
+    def _up_to(
+        self, end: int, wanted: dict[int, InputMessage | None]
+    ) -> dict[int, InputMessage | None]:
+        """Returns what was wanted before the end of the topic.
+
+        What has not come of it was there, so it has been deleted. Nothing can be said of what is
+        behind the end: a new leader does not know yet how far the topic goes.
+        """
+        found = {offset: message for offset, message in wanted.items() if offset < end}
+        if not found:
+            raise BrokerUnavailableError(
+                f"{self._topic} ends at {end}, before what was read there"
+            )
+        return found
+
+    def _next(self) -> InputMessage | int:
+        """Returns the next message, or the offset at which the topic ends."""
         deadline_s = time.monotonic() + READ_TIMEOUT_S
         while time.monotonic() < deadline_s:
             polled = self._consumer.poll(_POLL_TIMEOUT_S)
@@ -90,7 +105,9 @@ class OffsetReader:
             if error is None:
                 return input_message(polled)
             if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
-                return None
+                end = polled.offset()
+                assert end is not None
+                return end
             if not is_passing(error):
                 raise KafkaException(error)
         raise BrokerUnavailableError(f"no answer while reading {self._topic} again")

@@ -4,6 +4,7 @@ import pytest
 from support.kafka import create_topic, delete_before, produce
 
 from pipelines.config import KafkaConfig
+from pipelines.errors import BrokerUnavailableError
 from pipelines.kafka.rereading import SKIPPED_COUNT, OffsetReader
 
 pytestmark = pytest.mark.broker
@@ -55,6 +56,14 @@ def test_of_a_topic_that_was_emptied_everything_is_gone(config: KafkaConfig, top
     delete_before(config, topic, {1: COUNT})
     offsets = [3, 4, 2 * SKIPPED_COUNT, COUNT - 1]
     assert read(config, topic, offsets) == dict.fromkeys(offsets)
+
+
+def test_what_is_behind_the_end_is_not_said_to_be_gone(config: KafkaConfig, topic: str) -> None:
+    assert read(config, topic, [COUNT - 1, COUNT]) == {COUNT - 1: b"%d" % (COUNT - 1)}
+    with pytest.raises(BrokerUnavailableError, match=f"ends at {COUNT}, before"):
+        read(config, topic, [COUNT])
+    delete_before(config, topic, {1: COUNT})
+    assert read(config, topic, [3, COUNT]) == {3: None}
 
 
 def test_without_time_one_message_is_read(config: KafkaConfig, topic: str) -> None:
