@@ -42,6 +42,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "car": ("unit/test_car.py", "property/test_car.py"),
     "cbor": ("unit/test_cbor.py", "unit/test_atjson.py", "property/test_cbor.py"),
     "cid": ("unit/test_cid.py", "property/test_cbor.py"),
+    "commit": ("unit/test_commit.py", "unit/test_signing.py", "property/test_commit.py"),
     "keys": ("unit/test_keys.py", "property/test_keys.py"),
     "mst/building": ("unit/test_mst_building.py", "property/test_mst.py"),
     "mst/difference": ("unit/test_mst_difference.py", "property/test_difference.py", _RANGES),

@@ -22,7 +22,7 @@ from support.repo import (
     refusal,
     sign_commit,
 )
-from support.wire import START_US, car, rev, tid
+from support.wire import START_US, car, car_header, car_section, rev, tid
 
 from pipelines.atproto import commit, mst
 from pipelines.atproto.commit import (
@@ -200,6 +200,7 @@ def test_the_largest_commit_object_is_taken() -> None:
         pytest.param(_block(did=_LONGEST_DID + "a"), id="did too long"),
         pytest.param(_block(did="did:web:" + "a" * 70_000), id="did of 17 bits of length"),
         pytest.param(_block().replace(DID.encode(), DID.encode() + b"a"), id="did not its length"),
+        pytest.param(_block().replace(DID.encode(), DID.encode()[:-1]), id="did cut short"),
         pytest.param(_block(rev=...), id="no rev"),
         pytest.param(_block(rev="1"), id="rev not a TID"),
         pytest.param(_block(rev=1), id="rev not text"),
@@ -261,6 +262,19 @@ def test_the_commit_may_come_last() -> None:
     """Spec: C-06."""
     blocks = car(cid_of(_STEP.commit), reversed(_STEP.blocks.values()))
     assert commit.open_commit(DID, blocks).commit_cid == cid_of(_STEP.commit)
+
+
+def test_the_first_root_is_the_commit() -> None:
+    """Spec: C-03."""
+    roots = [cid_of(_STEP.commit), _STEP.after.root]
+    sections = [car_section(cid_of(block), block) for block in _STEP.blocks.values()]
+    blocks = car_header(roots) + b"".join(sections)
+    assert commit.open_commit(DID, blocks).commit_cid == roots[0]
+
+
+def test_the_limits_are_those_of_the_network() -> None:
+    """Spec: A-30, G-05."""
+    assert (MAX_RECORD_BYTES, MAX_CLOCK_SKEW_US) == (1_048_576, 300_000_000)
 
 
 def test_a_commit_that_is_not_there_is_missed() -> None:
@@ -342,6 +356,9 @@ def test_a_revision_of_the_far_future_is_refused(future: str) -> None:
             {"ops": _ops(_DELETE, _UPDATE)}, Reason.COMMIT_PREV_DATA_MISMATCH, id="op left out"
         ),
         pytest.param({"ops": _ops(*_STEP.ops, _CREATE)}, Reason.COMMIT_PATH_TWICE, id="op twice"),
+        pytest.param(
+            {"ops": _ops(_UPDATE, _UPDATE)}, Reason.COMMIT_PATH_TWICE, id="one op, twice"
+        ),
         pytest.param(
             {"ops": _ops(_DELETE, _UPDATE, _CREATE._replace(path="com.example.note/0007"))},
             Reason.COMMIT_OP_MISMATCH,
