@@ -290,6 +290,10 @@ def check_rev_not_future(rev: Tid, received_us: int) -> None:
 def prove_commit(message: CommitMessage, authentic: AuthenticCommit) -> VerifiedCommit:
     """Proves what a `#commit` claims about its authentic commit.
 
+    Args:
+        message: the claims.
+        authentic: opened from this message, which is where the account was compared.
+
     Raises:
         CommitError: message and commit differ, or the operations are not the difference.
         MstError: the tree breaks a rule or lacks a node that is needed.
