@@ -3,31 +3,44 @@
 A store belongs to one process. What is written is in the operating system's hands at once, so
 that it survives the process, but not always the machine: each store says with what it has to agree
 and is read again, or made anew, from there.
+
+What a store is and how far it has come stands in an entry of its own, as JSON with the number of
+the store's layout.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, Final, TypeVar
 
+import orjson
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
 MEMTABLE_BYTES = 16 * 1024 * 1024
 BLOCK_CACHE_BYTES = 32 * 1024 * 1024
+
+_META_KEY: Final = b"m"
+
+M = TypeVar("M")
 
 
 class StoreError(Exception):
     """A store on disk cannot be used; it has to be made anew."""
 
 
-def open_rocks(folder: Path, meta_key: bytes) -> tuple[Rdict, bytes | None]:
+def open_rocks(
+    folder: Path, layout: int, parse_meta: Callable[[Mapping[str, Any]], M]
+) -> tuple[Rdict, M | None]:
     """Opens a store, or makes an empty one.
 
     Args:
         folder: where it is; nobody else may have it open.
-        meta_key: key of the entry that says what the store is.
+        layout: number of the layout that the caller can read.
+        parse_meta: makes of the members that `put_meta` wrote what the store says of itself; may
+            raise KeyError, TypeError or ValueError.
 
     Returns:
-        The store, and that entry; None if there is none, as in an empty store.
+        The store, and what it says of itself; None if it is empty.
 
     Raises:
         StoreError: there is one that cannot be read.
@@ -35,14 +48,35 @@ def open_rocks(folder: Path, meta_key: bytes) -> tuple[Rdict, bytes | None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         rocks = Rdict(str(folder), _options())
-        return rocks, rocks.get(meta_key)
+        stored = rocks.get(_META_KEY)
     except Exception as error:  # noqa: BLE001 - rocksdict raises nothing narrower
         raise StoreError(f"{folder} cannot be opened: {error}") from None
+    if stored is None:
+        return rocks, None
+    try:
+        return rocks, parse_meta(_members(stored, layout))
+    except (KeyError, TypeError, ValueError) as error:
+        rocks.close()
+        raise StoreError(f"the store does not say what it is: {error!r}") from None
+    except StoreError:
+        rocks.close()
+        raise
 
 
 def remove_store(folder: Path) -> None:
     """Removes what is left of a store, whatever state it is in."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def put_meta(batch: WriteBatch, layout: int, members: Mapping[str, object]) -> None:
+    """Adds to a batch what the store says of itself once it is written.
+
+    Args:
+        batch: the changes that it belongs to.
+        layout: number of the layout, raised when it changes.
+        members: of which JSON can be made, all but `format`.
+    """
+    batch.put(_META_KEY, orjson.dumps({"format": layout, **members}))
 
 
 def put(batch: WriteBatch, key: bytes, value: bytes | None) -> None:
@@ -60,6 +94,14 @@ def scan(rocks: Rdict, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         if not key.startswith(prefix):
             return
         yield key, value
+
+
+def _members(stored: bytes, layout: int) -> dict[str, Any]:
+    members: dict[str, Any] = orjson.loads(stored)
+    found = members.pop("format")
+    if found != layout:
+        raise StoreError(f"the store has format {found}, this version {layout}")
+    return members
 
 
 def _options() -> Options:

@@ -9,11 +9,11 @@ import click
 from rich.console import Console
 
 from pipelines.cli.options import kafka_options
+from pipelines.cli.resolving import plc_url_option
 from pipelines.config import KafkaConfig, state_directory
 from pipelines.doctor.checks import examine
 from pipelines.doctor.findings import Finding, Result, worst
 from pipelines.doctor.observe import observe
-from pipelines.identity.resolver import DEFAULT_PLC_URL
 
 # A transaction of ours may be open for ten seconds, and the broker looks for ones that are
 # overdue every ten more by default.
@@ -37,9 +37,7 @@ _MARKS = {
     help="Where processes on this machine have their stores; may be repeated. "
     "Default: $STANDPIPE_HOME (.standpipe).",
 )
-@click.option(
-    "--plc-url", default=DEFAULT_PLC_URL, show_default=True, help="The directory of did:plc."
-)
+@plc_url_option
 @click.option(
     "--patience",
     "patience_s",

@@ -16,8 +16,8 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from pipelines import logs
 from pipelines.cli.metrics_option import metrics_option
 from pipelines.cli.options import kafka_options
+from pipelines.cli.resolving import plc_url_option
 from pipelines.config import KafkaConfig, state_directory
-from pipelines.identity.resolver import DEFAULT_PLC_URL
 from pipelines.mirror import service
 from pipelines.mirror.directory import DirectoryExport
 from pipelines.mirror.dump import DumpFile
@@ -34,9 +34,7 @@ _log = logs.get_logger(service.STAGE)
 
 
 def _mirror_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    @click.option(
-        "--plc-url", default=DEFAULT_PLC_URL, show_default=True, help="The directory of did:plc."
-    )
+    @plc_url_option
     @click.option(
         "--plc-rate",
         type=click.FloatRange(min=0, min_open=True),

@@ -8,6 +8,10 @@ import click
 
 from pipelines.identity.resolver import DEFAULT_PLC_PER_S, DEFAULT_PLC_URL, Resolver
 
+plc_url_option = click.option(
+    "--plc-url", default=DEFAULT_PLC_URL, show_default=True, help="The directory of did:plc."
+)
+
 
 def resolver_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that say who is asked for identities, and how.
@@ -15,9 +19,7 @@ def resolver_options(function: Callable[..., Any]) -> Callable[..., Any]:
     The decorated function gets them as one argument `resolver`, a `Resolver` that it has to close.
     """
 
-    @click.option(
-        "--plc-url", default=DEFAULT_PLC_URL, show_default=True, help="The directory of did:plc."
-    )
+    @plc_url_option
     @click.option(
         "--plc-rate",
         type=click.FloatRange(min=0, min_open=True),

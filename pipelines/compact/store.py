@@ -16,20 +16,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import orjson
 from rocksdict import WriteBatch
 
 from pipelines.atproto.cid import CID_BYTES
 from pipelines.atproto.syntax import Did, Tid
 from pipelines.compact.state import Sync
-from pipelines.rocks import StoreError, open_rocks, put, scan
+from pipelines.kafka.copies import CopyMeta
+from pipelines.rocks import open_rocks, put, put_meta, scan
 
 # Raised when the layout changes: a store of another format is built anew.
 FORMAT = 1
 
-_META_KEY = b"m"
 _REPO, _PURGING, _RECORD = b"r", b"g", b"p"
 
 
@@ -46,23 +45,14 @@ class Record(NamedTuple):
 
 
 @dataclass(slots=True)
-class Meta:
+class Meta(CopyMeta):
     """What a store is, and how far it has come.
 
     Attributes:
-        topic_ids: the topics it was built from, by name: topics that were deleted and made anew
-            have other ids.
-        next_offsets: by topic, the offset after the last message that it reflects.
-        written_ms: when it was last known to reflect them, milliseconds since the epoch.
         repos_count: repositories by sync state.
-        format: layout of the store.
     """
 
-    topic_ids: dict[str, str]
-    next_offsets: dict[str, int] = field(default_factory=dict)
-    written_ms: int = 0
     repos_count: Counter[Sync] = field(default_factory=Counter)
-    format: int = FORMAT
 
 
 @dataclass(slots=True)
@@ -99,8 +89,7 @@ class Store:
         Raises:
             StoreError: there is one that cannot be read.
         """
-        self._db, stored = open_rocks(folder, _META_KEY)
-        self.meta = None if stored is None else _parse_meta(stored)
+        self._db, self.meta = open_rocks(folder, FORMAT, _parse_meta)
 
     def close(self) -> None:
         """Closes the store."""
@@ -136,7 +125,7 @@ class Store:
         for (did, path), record in changes.records.items():
             value = None if record is None else record.cid + record.rev.encode()
             put(batch, _record_prefix(did) + path.encode(), value)
-        batch.put(_META_KEY, _encode_meta(meta))
+        put_meta(batch, FORMAT, _members(meta))
         self._db.write(batch)
         self.meta = meta
 
@@ -150,30 +139,15 @@ def _parse_record(value: bytes) -> Record:
     return Record(value[:CID_BYTES], Tid(value[CID_BYTES:].decode()))
 
 
-def _encode_meta(meta: Meta) -> bytes:
-    return orjson.dumps(
-        {
-            "format": meta.format,
-            "topic_ids": meta.topic_ids,
-            "next_offsets": meta.next_offsets,
-            "written_ms": meta.written_ms,
-            "repos_count": {str(sync): count for sync, count in meta.repos_count.items()},
-        }
-    )
+def _members(meta: Meta) -> dict[str, object]:
+    return {
+        "topic_ids": meta.topic_ids,
+        "next_offsets": meta.next_offsets,
+        "written_ms": meta.written_ms,
+        "repos_count": {str(sync): count for sync, count in meta.repos_count.items()},
+    }
 
 
-def _parse_meta(stored: bytes) -> Meta:
-    try:
-        fields: Mapping[str, object] = orjson.loads(stored)
-        if fields["format"] != FORMAT:
-            raise StoreError(f"the store has format {fields['format']}, this version {FORMAT}")
-        counts = fields["repos_count"]
-        assert isinstance(counts, dict)
-        return Meta(
-            topic_ids=dict(fields["topic_ids"]),  # type: ignore[call-overload]  # our own JSON
-            next_offsets=dict(fields["next_offsets"]),  # type: ignore[call-overload]  # likewise
-            written_ms=int(fields["written_ms"]),  # type: ignore[call-overload]  # likewise
-            repos_count=Counter({Sync(name): count for name, count in counts.items()}),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"the store does not say what it is: {error!r}") from None
+def _parse_meta(members: Mapping[str, Any]) -> Meta:
+    counts = {Sync(name): count for name, count in members["repos_count"].items()}
+    return Meta(**{**members, "repos_count": Counter(counts)})

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from pipelines.atproto.syntax import Did
 from pipelines.errors import IdentityUnavailableError
-from pipelines.explode.store import IdentityStore, Meta
+from pipelines.explode.store import IdentityStore
 from pipelines.identity.entries import IdentityEntry, encode_entry, parse_entry
-from pipelines.kafka.copies import Original
+from pipelines.kafka.copies import CopyMeta, Original
 from pipelines.kafka.following import Follower
 from pipelines.kafka.messages import InputMessage, OutputMessage
 from pipelines.kafka.partition import partition_for
@@ -198,9 +198,9 @@ class HeldIdentities:
             self._unwritten.discard(did)
             self._written.discard(did)
 
-    def _meta(self, next_offset: int) -> Meta:
+    def _meta(self, next_offset: int) -> CopyMeta:
         original = self._original
-        return Meta(original.topic_ids, {self._topic: next_offset}, original.clock_ms())
+        return CopyMeta(original.topic_ids, {self._topic: next_offset}, original.clock_ms())
 
     def _close_stores(self) -> None:
         self._follower.assign({})

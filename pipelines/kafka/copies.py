@@ -9,6 +9,7 @@ one that is missing or cannot be read.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -25,7 +26,8 @@ PROGRESS_INTERVAL_S = 5.0
 _USABLE_SHARE = 0.5
 
 
-class CopyMeta(Protocol):
+@dataclass(slots=True)
+class CopyMeta:
     """What a copy says of itself.
 
     Attributes:
@@ -36,8 +38,8 @@ class CopyMeta(Protocol):
     """
 
     topic_ids: dict[str, str]
-    next_offsets: dict[str, int]
-    written_ms: int
+    next_offsets: dict[str, int] = field(default_factory=dict)
+    written_ms: int = 0
 
 
 class Copy(Protocol):

@@ -127,24 +127,6 @@ class Stage(Protocol):
         """Tells that what was computed since the last commit counts for nothing."""
 
 
-class Stateless:
-    """The part of `Stage` that a stage without state does not need."""
-
-    def restore(self, partitions: Sequence[int]) -> Iterator[None]:  # noqa: ARG002 - has none
-        """Has nothing to restore."""
-        return iter(())
-
-    def background(self, partitions: Collection[int]) -> Background | None:  # noqa: ARG002 - has none
-        """Has no work but its inputs."""
-        return None
-
-    def committed(self, next_offsets: Mapping[Position, int]) -> None:
-        """Keeps nothing that depends on it."""
-
-    def discard(self) -> None:
-        """Keeps nothing that depends on it."""
-
-
 @dataclass(slots=True)
 class _Batch:
     """Messages read but not committed; `generation` tells whether they are still ours."""

@@ -11,7 +11,9 @@ true end is readable: a transaction may be committed whose marker is still on it
 """
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -40,6 +42,8 @@ OPEN_TRANSACTIONS_POLL_S = 0.05
 # Until a partition without a leader is asked about again.
 LEADER_POLL_S = 0.1
 _POLL_TIMEOUT_S = 0.5
+
+_Answer = TypeVar("_Answer")
 
 _log = logs.get_logger("kafka")
 
@@ -169,18 +173,21 @@ def _offsets(
     if not wanted:
         return {}
     admin = create_admin(kafka)  # kept until the answers are there: they end with it
-    futures = admin.list_offsets(
-        {TopicPartition(*where): spec for where in wanted},
-        isolation_level=(
-            IsolationLevel.READ_COMMITTED if is_readable else IsolationLevel.READ_UNCOMMITTED
-        ),
-        request_timeout=REQUEST_TIMEOUT_S,
-    )
-    try:
+    isolation = IsolationLevel.READ_COMMITTED if is_readable else IsolationLevel.READ_UNCOMMITTED
+
+    def ask() -> dict[Position, int]:
+        futures = admin.list_offsets(
+            {TopicPartition(*where): spec for where in wanted},
+            isolation_level=isolation,
+            request_timeout=REQUEST_TIMEOUT_S,
+        )
         return {
             (where.topic, where.partition): future.result(2 * REQUEST_TIMEOUT_S).offset
             for where, future in futures.items()
         }
+
+    try:
+        return _insist(ask, REQUEST_TIMEOUT_S)
     except (KafkaException, TimeoutError) as error:
         topics = ", ".join(sorted({topic for topic, _ in wanted}))
         raise BrokerUnavailableError(
@@ -281,7 +288,8 @@ def _readable_ends(
                 if partitions is not None and partition not in partitions:
                     continue
                 where = TopicPartition(topic, partition)
-                low, high = _watermarks(consumer, where)
+                ask = partial(consumer.get_watermark_offsets, where, timeout=PROGRESS_TIMEOUT_S)
+                low, high = _insist(ask, PROGRESS_TIMEOUT_S)
                 if high > low:
                     ends[topic, partition] = high
     except KafkaException as failure:
@@ -289,12 +297,12 @@ def _readable_ends(
     return ends
 
 
-def _watermarks(consumer: Consumer, where: TopicPartition) -> tuple[int, int]:
-    """Returns where a partition begins and ends; one that is new, or moves, has no leader yet."""
-    deadline_s = time.monotonic() + PROGRESS_TIMEOUT_S
+def _insist(ask: Callable[[], _Answer], patience_s: float) -> _Answer:
+    """Asks again while an error passes: a partition that is new, or moves, has no leader yet."""
+    deadline_s = time.monotonic() + patience_s
     while True:
         try:
-            return consumer.get_watermark_offsets(where, timeout=PROGRESS_TIMEOUT_S)
+            return ask()
         except KafkaException as failure:
             if not is_passing(failure.args[0]) or time.monotonic() > deadline_s:
                 raise

@@ -16,23 +16,21 @@ Memory: `MEMTABLE_BYTES` and `BLOCK_CACHE_BYTES` of `pipelines.rocks`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import orjson
 from rocksdict import WriteBatch
 
 from pipelines.atproto.syntax import Did
 from pipelines.identity.plc import Chain
 from pipelines.mirror.chains import decode_chain, encode_chain
 from pipelines.mirror.export import FIRST
-from pipelines.rocks import StoreError, open_rocks, put
+from pipelines.rocks import open_rocks, put, put_meta
 
 # Raised when the layout changes.
 FORMAT: Final = 1
 
-_META_KEY: Final = b"m"
 _CHAIN: Final = b"c"
 _DID_PREFIX: Final = "did:plc:"
 
@@ -46,14 +44,12 @@ class Meta:
         topic_id: Kafka's id of the topic that has the identities: one made anew has another.
         position: in the export; everything up to it is done.
         operations_count: valid operations so far.
-        format: layout of the store.
     """
 
     directory: str
     topic_id: str
     position: str = FIRST
     operations_count: int = 0
-    format: int = FORMAT
 
 
 class Store:
@@ -72,8 +68,7 @@ class Store:
         Raises:
             StoreError: there is one that cannot be read.
         """
-        self._db, stored = open_rocks(folder, _META_KEY)
-        self.meta = None if stored is None else _parse_meta(stored)
+        self._db, self.meta = open_rocks(folder, FORMAT, lambda members: Meta(**members))
 
     def close(self) -> None:
         """Closes the store."""
@@ -89,20 +84,10 @@ class Store:
         batch = WriteBatch(raw_mode=True)
         for did, chain in chains.items():
             put(batch, _key(did), encode_chain(chain))
-        put(batch, _META_KEY, orjson.dumps(meta))
+        put_meta(batch, FORMAT, asdict(meta))
         self._db.write(batch)
         self.meta = meta
 
 
 def _key(did: Did) -> bytes:
     return _CHAIN + did.removeprefix(_DID_PREFIX).encode()
-
-
-def _parse_meta(stored: bytes) -> Meta:
-    try:
-        members: dict[str, Any] = orjson.loads(stored)
-        if members["format"] != FORMAT:
-            raise StoreError(f"the store has format {members['format']}, this version {FORMAT}")
-        return Meta(**members)
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"the store does not say what it is: {error!r}") from None

@@ -18,7 +18,7 @@ import click
 from support.repo import Signer
 
 from pipelines.atproto.syntax import Did, Handle
-from pipelines.explode.store import IdentityStore, Meta
+from pipelines.explode.store import IdentityStore
 from pipelines.identity.documents import Identity
 from pipelines.identity.entries import IdentityEntry, encode_entry, entry_of_document
 from pipelines.identity.keyring import KeyRing
@@ -29,7 +29,7 @@ from pipelines.identity.memory import (
     KeyTable,
     RememberedKey,
 )
-from pipelines.kafka.copies import BATCH_MESSAGES
+from pipelines.kafka.copies import BATCH_MESSAGES, CopyMeta
 from pipelines.kafka.messages import InputMessage
 
 TABLE_COUNT = 1_000_000
@@ -129,7 +129,7 @@ def _report_memory() -> None:
 def _filled_store(folder: Path) -> IdentityStore:
     store = IdentityStore(folder)
     now_us = time.time_ns() // 1_000
-    meta = Meta({}, {}, now_us // 1_000)
+    meta = CopyMeta({}, {}, now_us // 1_000)
     for start in range(0, STORE_COUNT, BATCH_MESSAGES):
         store.take((_message(n, now_us) for n in range(start, start + BATCH_MESSAGES)), meta)
     return store

@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from support.kafka import create_topic, delete_before, produce, read_committed, wait_until
+from support.stages import Copy
 
 from pipelines.config import KafkaConfig
 from pipelines.errors import FencedError, OffsetLostError, RefusedByBrokerError, TransientError
-from pipelines.kafka.loop import Background, Stateless, TransactionalLoop, run_restarting
+from pipelines.kafka.loop import Background, TransactionalLoop, run_restarting
 from pipelines.kafka.messages import InputMessage, OutputMessage, Position
 from pipelines.kafka.reading import read_between, readable_log_ends
 from pipelines.kafka.transaction import GroupMovedOnError, Transaction
@@ -29,28 +30,6 @@ def topics(config: KafkaConfig) -> tuple[str, str]:
     return create_topic(config, "in", PARTITIONS), create_topic(
         config, "out", PARTITIONS, {"message.timestamp.after.max.ms": "3600000"}
     )
-
-
-class Copy(Stateless):
-    """A stage that copies each message; `hook` sees it first and may raise."""
-
-    def __init__(self, out: str, hook: Callable[[InputMessage], None] | None = None) -> None:
-        self.out = out
-        self.hook = hook
-        self.prepared: list[int] = []
-
-    def prepare(self, batch: Sequence[InputMessage]) -> None:
-        self.prepared.append(len(batch))
-
-    def process(self, message: InputMessage) -> Sequence[OutputMessage]:
-        if self.hook is not None:
-            self.hook(message)
-        if message.value == b"silent":
-            return []
-        copy = OutputMessage(
-            self.out, message.partition, message.key, message.value, [], message.timestamp_ms
-        )
-        return [copy]
 
 
 class Runner:

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 import pytest
 from confluent_kafka import Producer
 from support.kafka import create_topic, produce, wait_until
+from support.stages import Copy
 
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError
 from pipelines.kafka.clients import create_producer
 from pipelines.kafka.lag import SAMPLE_COUNT, Lag, LagReader
-from pipelines.kafka.loop import Stateless, TransactionalLoop
-from pipelines.kafka.messages import InputMessage, OutputMessage
+from pipelines.kafka.loop import TransactionalLoop
 
 pytestmark = pytest.mark.broker
 
@@ -43,17 +43,6 @@ def writer(config: KafkaConfig) -> Producer:
     producer = create_producer(config, config.transactional_id("test", "0"))
     producer.init_transactions(30)
     return producer
-
-
-class Copy(Stateless):
-    def __init__(self, out: str) -> None:
-        self.out = out
-
-    def prepare(self, batch: Sequence[InputMessage]) -> None:
-        pass
-
-    def process(self, message: InputMessage) -> Sequence[OutputMessage]:
-        return [OutputMessage(self.out, message.partition, None, message.value, [], 0)]
 
 
 def work_off(config: KafkaConfig, source: str, count: int) -> None:

@@ -10,9 +10,10 @@ from support.identities import ALICE, BOB, NEW_KEY, OLD_KEY
 
 from pipelines.atproto.syntax import Did
 from pipelines.explode import store as store_module
-from pipelines.explode.store import IdentityStore, Meta
+from pipelines.explode.store import IdentityStore
 from pipelines.identity.documents import Identity
 from pipelines.identity.entries import IdentityEntry, encode_entry, entry_of_document, stale
+from pipelines.kafka.copies import CopyMeta
 from pipelines.kafka.messages import InputMessage
 from pipelines.rocks import StoreError
 
@@ -26,8 +27,8 @@ def message(offset: int, did: Did, value: IdentityEntry | None) -> InputMessage:
     return InputMessage("identities", 0, offset, 0, did.encode(), encoded, [])
 
 
-def meta(next_offset: int) -> Meta:
-    return Meta({"identities": "id"}, {"identities": next_offset}, 1_000)
+def meta(next_offset: int) -> CopyMeta:
+    return CopyMeta({"identities": "id"}, {"identities": next_offset}, 1_000)
 
 
 @pytest.fixture
