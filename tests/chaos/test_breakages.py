@@ -21,6 +21,9 @@ from pipelines.config import state_directory
 _ROOT = Path(__file__).parent.parent.parent
 _PATCHES = Path(__file__).parent / "breakages"
 SEED = 7
+# A fault shows a breakage only if it strikes at a certain moment, which on a busy machine it may
+# miss: a round mostly has several, and now and then none.
+MAX_ROUNDS = 3
 
 
 class Breakage(NamedTuple):
@@ -113,15 +116,21 @@ def test_a_breakage_is_noticed(
     monkeypatch.setenv("STANDPIPE_HOME", str(state_directory()))
     monkeypatch.chdir(broken)
     breakage = BREAKAGES[name]
-    folder = tmp_path / "round"
-    folder.mkdir()
-    outcome = run_round(folder, capture_folder, SEED, breakage.faults, print, 0)
-    assert any(breakage.target in fault.target for fault in outcome.struck)
-    assert is_noticed(outcome, breakage), [str(found) for found in outcome.comparisons]
+    outcomes = []
+    for number in range(MAX_ROUNDS):
+        folder = tmp_path / f"round-{number}"
+        folder.mkdir()
+        outcome = run_round(folder, capture_folder, SEED + number, breakage.faults, print, 0)
+        outcomes.append(outcome)
+        has_struck = any(breakage.target in fault.target for fault in outcome.struck)
+        if has_struck and is_noticed(outcome, breakage):
+            return
+    shown = [[str(found) for found in outcome.comparisons] for outcome in outcomes]
+    pytest.fail(f"{MAX_ROUNDS} rounds, and the judge found nothing: {shown}")
 
 
 def is_noticed(outcome: Outcome, breakage: Breakage) -> bool:
     (found,) = [found for found in outcome.comparisons if found.what == breakage.what]
-    # Not everything: else the judge had nothing to look at.
-    assert found.lost.total() < found.expected_count
+    if found.lost.total() == found.expected_count:
+        return False  # the judge had nothing to look at
     return bool(found.lost if breakage.is_lost else found.surplus)
