@@ -49,7 +49,7 @@ def events_count(config: KafkaConfig) -> int:
 
 def wait_for_children(up: UpProcess) -> dict[str, int]:
     """Waits until every stage was started; returns their pids."""
-    names = ["sim.0", "bridge.0", "explode.0", "explode.1", "compact.0"]
+    names = ["sim.0", "bridge.0", "explode.0", "explode.1", "compact.0", "analytics.0"]
     return {name: up.wait_for_start(name) for name in names}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar, assert_never
 
-from support.kafka import read_committed
+from support.kafka import read_decided
 
 from pipelines.atproto import atjson
 from pipelines.atproto.cid import encode_cid
@@ -68,7 +68,7 @@ def compare(what: str, expected: Iterable[_Item], found: Iterable[_Item]) -> Com
 
 
 def compare_frames(
-    config: KafkaConfig, frames: Sequence[bytes], read: Read = read_committed
+    config: KafkaConfig, frames: Sequence[bytes], read: Read = read_decided
 ) -> list[Comparison]:
     """Frames byte for byte, in order for each account, and with one event each."""
     stored = read(config, config.topic("frames"))
@@ -124,7 +124,7 @@ def expected_records(frames: Sequence[bytes], keys: KeyLookup) -> Counter[Record
     return records
 
 
-def records_in_kafka(config: KafkaConfig, read: Read = read_committed) -> Counter[Record]:
+def records_in_kafka(config: KafkaConfig, read: Read = read_decided) -> Counter[Record]:
     records: Counter[Record] = Counter()
     for topic in registry().specs["records"].topics:
         for message in read(config, config.topic(topic)):
@@ -156,14 +156,14 @@ def assert_nothing_lost_or_twice(
 
 def assert_judged_once_and_in_order(config: KafkaConfig, keys: KeyLookup) -> None:
     """Every frame has its event or its refusal, each account's in the order of its frames."""
-    stored = {(m.partition, m.offset): m for m in read_committed(config, config.topic("frames"))}
+    stored = {(m.partition, m.offset): m for m in read_decided(config, config.topic("frames"))}
     verdicts = {
         where: judge_frame(message.value or b"", keys, received_us_of(message))
         for where, message in stored.items()
     }
     order: dict[str, list[int]] = defaultdict(list)
     kinds: dict[tuple[int, int], str] = {}
-    for message in read_committed(config, config.topic("events")):
+    for message in read_decided(config, config.topic("events")):
         event = json.loads(message.value or b"")
         where = (event["frame_partition"], event["frame_offset"])
         assert where not in kinds, f"two events of the frame at {where}"
@@ -178,7 +178,7 @@ def assert_judged_once_and_in_order(config: KafkaConfig, keys: KeyLookup) -> Non
         assert offsets == sorted(offsets), did
     reasons = Counter(
         (int(headers["q.partition"]), int(headers["q.offset"]), headers["q.reason"].decode())
-        for headers in map(_headers, read_committed(config, config.topic("quarantine")))
+        for headers in map(_headers, read_decided(config, config.topic("quarantine")))
     )
     assert reasons == Counter(
         (*where, str(verdict.error.reason))
@@ -191,7 +191,7 @@ def assert_judged_once_and_in_order(config: KafkaConfig, keys: KeyLookup) -> Non
 
 def still_parked(config: KafkaConfig) -> set[bytes]:
     """Returns the keys of the frames that wait."""
-    last = {m.key: m.value for m in read_committed(config, config.topic("parked"))}
+    last = {m.key: m.value for m in read_decided(config, config.topic("parked"))}
     return {key for key, value in last.items() if key is not None and value is not None}
 
 

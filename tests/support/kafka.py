@@ -11,8 +11,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit
 )
 
 from pipelines.config import KafkaConfig
-from pipelines.kafka.messages import InputMessage
-from pipelines.kafka.reading import read_to_end
+from pipelines.kafka.messages import InputMessage, Position
+from pipelines.kafka.reading import read_to_end, readable_log_ends
 
 
 def create_topic(
@@ -49,8 +49,30 @@ def read_committed(kafka: KafkaConfig, topic: str) -> list[InputMessage]:
     return sorted(messages, key=lambda message: (message.partition, message.offset))
 
 
+def read_decided(kafka: KafkaConfig, topic: str) -> list[InputMessage]:
+    """Reads everything that was written before the call, whose transactions it waits for.
+
+    That a transaction committed can be seen in one partition before it can be in another, and in
+    the positions of a group first of all.
+    """
+    _wait_for_decisions(kafka, lambda name: name == topic)
+    return read_committed(kafka, topic)
+
+
+def _wait_for_decisions(kafka: KafkaConfig, is_wanted: Callable[[str], bool]) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    found = admin.list_topics(timeout=20).topics
+    wanted: list[Position] = [
+        (name, partition)
+        for name, topic in found.items()
+        if is_wanted(name)
+        for partition in topic.partitions
+    ]
+    readable_log_ends(kafka, wanted)
+
+
 def is_caught_up(config: KafkaConfig, stage: str, topic: str) -> bool:
-    """Tells whether a stage has committed the position after the last message of its input."""
+    """Tells whether a stage is done with its input, and whatever it made of it can be read."""
     ends: dict[int, int] = {}
     for message in read_committed(config, topic):
         ends[message.partition] = message.offset + 1
@@ -62,7 +84,10 @@ def is_caught_up(config: KafkaConfig, stage: str, topic: str) -> bool:
         found = consumer.committed(wanted, timeout=20)
     finally:
         consumer.close()
-    return all(where.offset == ends[where.partition] for where in found)
+    if any(where.offset != ends[where.partition] for where in found):
+        return False
+    _wait_for_decisions(config, lambda name: name.startswith(f"{config.topic_prefix}."))
+    return True
 
 
 def read_cursor(config: KafkaConfig, host: str) -> int | None:
