@@ -57,6 +57,8 @@ class Begin:
         generation: of what it will write.
         is_proven: whether frames came from this upstream before.
         continuity: knows what was there before.
+        last_time: the upstream's clock at the last event that we have, as it stands there; None
+            where there is none.
         fields: for the log.
     """
 
@@ -65,6 +67,7 @@ class Begin:
     generation: int
     is_proven: bool
     continuity: Continuity
+    last_time: str | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -83,6 +86,7 @@ def start_of(stored: StoredCursor | None, start: Start) -> Begin:
             stored.generation + 1,
             is_proven=True,
             continuity=Continuity(stored.place),
+            last_time=stored.time,
             fields={"cursor": stored.seq, "generation": stored.generation},
         )
     first = start.first
@@ -95,6 +99,7 @@ def start_of(stored: StoredCursor | None, start: Start) -> Begin:
             stored.generation + 1,
             is_proven=True,
             continuity=Continuity(stored.place, is_given_up=True),
+            last_time=stored.time,
             fields=fields | {"given_up": stored.seq},
         )
     last = Place(cursor, None) if cursor else None

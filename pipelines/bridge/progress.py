@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.atproto.errors import ProtocolError
-from pipelines.atproto.syntax import parse_datetime
 from pipelines.bridge.messages import StreamPosition
-from pipelines.bridge.vitals import Finding, Trouble
+from pipelines.bridge.vitals import Finding, Trouble, age_s
 from pipelines.kafka.beat import Report, State
 
 
@@ -28,6 +26,8 @@ class Received:
         connections_count: connections that were opened.
         last_received_us: when the last message came, microseconds since the epoch, or None.
         disconnected_by: why there is no connection now; None while there is one, or is to be.
+        misaddressed_us: since when we know that there is no event stream at its address, where
+            there never was one; microseconds since the epoch, or None.
         finding: why the connection is good for little now, if it is.
         found_us: when that was noticed, microseconds since the epoch.
     """
@@ -40,6 +40,7 @@ class Received:
     connections_count: int = 0
     last_received_us: int | None = None
     disconnected_by: str | None = None
+    misaddressed_us: int | None = None
     finding: Finding | None = None
     found_us: int = 0
 
@@ -150,8 +151,9 @@ def report_of(
     Returns:
         Counts since the start, and of a leader what waits, `last_received_us`, and groups by host:
         `connected`, 0 or 1; `seq` and `delay_ms` as in `upstream_summary`; `first` and
-        `duplicates` as in `Received`; `coverage_ppm`, the coverage in millionths; `silent`, `slow`
-        and `stale` for upstreams in such trouble: since when, microseconds since the epoch.
+        `duplicates` as in `Received`; `coverage_ppm`, the coverage in millionths; `silent`,
+        `slow`, `stale` and `misaddressed` for upstreams in such trouble: since when, microseconds
+        since the epoch.
         Waiting if no upstream can be reached; who stands by is well.
     """
     state, detail = State.RUNNING, None
@@ -194,6 +196,11 @@ def _groups(received: Mapping[str, Received], published: Published) -> dict[str,
         for trouble in Trouble
     }
     return troubles | {
+        "misaddressed": {
+            host: one.misaddressed_us
+            for host, one in received.items()
+            if one.misaddressed_us is not None
+        },
         "connected": {
             host: int(one.connections_count > 0 and one.disconnected_by is None)
             for host, one in received.items()
@@ -213,8 +220,5 @@ def _groups(received: Mapping[str, Received], published: Published) -> dict[str,
 
 
 def _delay_s(position: StreamPosition) -> float | None:
-    try:
-        claimed_us = parse_datetime(position.time)
-    except ProtocolError:
-        return None
-    return round((position.received_us - claimed_us) / 1e6, 1)
+    delay_s = age_s(position.received_us, position.time)
+    return None if delay_s is None else round(delay_s, 1)

@@ -42,8 +42,7 @@ from pipelines.bridge.socket import (
 )
 from pipelines.bridge.timeseek import Search
 from pipelines.bridge.upstream import Origin
-from pipelines.bridge.vitals import Vitals
-from pipelines.errors import UpstreamUnavailableError
+from pipelines.bridge.vitals import Vitals, age_s
 from pipelines.relay import connect_error, is_retryable, retry_after_s, subscribe_url
 
 # How often a full queue is looked at. At full speed the publisher makes room for a batch in about
@@ -95,6 +94,7 @@ class Reader:
         clock_us: Callable[[], int],
         received: Received,
         start_us: int | None = None,
+        last_time: str | None = None,
     ) -> None:
         """Wires the reader.
 
@@ -110,6 +110,7 @@ class Reader:
             received: counts, to be continued.
             start_us: a moment, microseconds since the epoch, to look for in the stream and to
                 start at; None to start where the intake says.
+            last_time: the upstream's clock at the last event that we have, as it stands there.
         """
         self._relay = relay
         self._origin = origin
@@ -120,18 +121,13 @@ class Reader:
         self._is_proven = is_proven
         self._clock_us = clock_us
         self._search = None if start_us is None else Search(start_us)
-        self._vitals = Vitals()
+        self._vitals = Vitals(age_s(clock_us(), last_time) or 0.0)
         self._connection_resent_count = 0
         self._connection_has_news = False
         self.received = received
 
     async def run(self) -> None:
-        """Reads until it is cancelled.
-
-        Raises:
-            UpstreamUnavailableError: there is no event stream at the address, and there has not
-                been one before.
-        """
+        """Reads until it is cancelled."""
         async with create_session() as session:
             if self._search is not None:
                 await self._find_start(session, self._search)
@@ -181,7 +177,7 @@ class Reader:
             except (aiohttp.ClientError, OSError) as error:
                 await self._pause_after(self._not_connected(error))
             else:
-                self._is_proven = True
+                self._prove()
                 search.answer(sighting)
         _log.info("start_found", host=self._host, cursor=search.found)
         self._intake.cursor = search.found
@@ -193,7 +189,7 @@ class Reader:
             socket = await open_socket(session, url)
         except (aiohttp.ClientError, OSError) as error:
             return self._not_connected(error)
-        self._is_proven = True
+        self._prove()
         self._connection_resent_count = 0
         self._connection_has_news = False
         self._intake.begin_connection()
@@ -207,12 +203,17 @@ class Reader:
         self._vitals.end_connection()
         return replace(ending, connected_s=time.monotonic() - started_s)
 
+    def _prove(self) -> None:
+        """Takes note that there is an event stream at the address."""
+        self._is_proven = True
+        self.received.misaddressed_us = None
+
     def _not_connected(self, error: Exception) -> _Ending:
         detail = connect_error(error)
         if is_retryable(error):
             return _Ending("connect_failed", detail, retry_after_s=retry_after_s(error))
-        if not self._is_proven:
-            raise UpstreamUnavailableError(f"{self._relay}: {detail}") from None
+        if not self._is_proven and self.received.misaddressed_us is None:
+            self.received.misaddressed_us = self._clock_us()
         return _Ending("connect_refused", detail, Pause.LONG, retry_after_s(error))
 
     async def _read(self, socket: Socket) -> _Ending:

@@ -27,7 +27,12 @@ from pipelines.bridge.reader import Reader
 from pipelines.bridge.upstream import Origin, host_of
 from pipelines.bridge.window import Window
 from pipelines.config import KafkaConfig
-from pipelines.errors import BrokerUnavailableError, ConfigError, FencedError
+from pipelines.errors import (
+    BrokerUnavailableError,
+    ConfigError,
+    FencedError,
+    UpstreamUnavailableError,
+)
 from pipelines.kafka.admin import check_partitions
 from pipelines.kafka.beat import TOPIC as STATUS
 from pipelines.kafka.beat import Report
@@ -64,7 +69,8 @@ def run(
         ConfigError: an address is none, two are of one upstream, several shall start at one
             sequence number, topics are missing or not co-partitioned.
         BrokerUnavailableError: no broker answers at the start, or at the end.
-        UpstreamUnavailableError: there is no event stream at an address.
+        UpstreamUnavailableError: there is no event stream at any address, and never was. While
+            there is one, the others are tried again, slowly.
         FencedError: another bridge has our slot.
     """
     upstreams = _by_host(relays)
@@ -208,7 +214,18 @@ class Bridge:
             clock_us=_now_us,
             received=self._received[host],
             start_us=begin.start_us,
+            last_time=begin.last_time,
         )
+
+    def _check_addresses(self) -> None:
+        """Ends the bridge if it was started with nothing but wrong addresses."""
+        if all(one.misaddressed_us is not None for one in self._received.values()):
+            raise UpstreamUnavailableError(
+                "; ".join(
+                    f"{self._upstreams[host]}: {one.disconnected_by}"
+                    for host, one in self._received.items()
+                )
+            )
 
     def _look_at(self, handover: Handover) -> None:
         self._published.queued_count = handover.entries_count
@@ -234,6 +251,7 @@ class Bridge:
                 self._look_at(handover)
                 for reader in readers:
                     reader.examine()
+                self._check_addresses()
                 if time.monotonic() >= next_report_s:
                     next_report_s += SUMMARY_INTERVAL_S
                     report("progress")

@@ -12,7 +12,9 @@ all through it, since an upstream that we keep waiting is not to blame. The last
 compared with the median of up to USUAL_SLOTS before them, which a burst or a pause does not move.
 Slots in which an upstream catches us up do not belong to what is usual, nor do those in which it
 is in trouble. A small host is silent for hours by right: where little is to be expected, nothing
-is said. Times that are a week off are a recording's or a wrong clock's, and prove nothing.
+is said. One that has brought nothing at all since we began has no usual rate: it is silent once
+that has lasted as long as it had been quiet before we began, and UNHEARD_S at least. Times that
+are a week off are a recording's or a wrong clock's, and prove nothing.
 
 Pure: the caller brings the clock.
 """
@@ -28,6 +30,8 @@ from pipelines.atproto.syntax import parse_datetime
 SLOT_S = 10.0
 RECENT_SLOTS = 6
 USUAL_SLOTS = 60
+# The patience with an upstream that has yet to bring its first event. A relay has one at once.
+UNHEARD_S = 600.0
 # So many slots tell what is usual: two minutes.
 LEARNED_SLOTS = 12
 # Events expected in RECENT_SLOTS from which on their absence is no chance: even those of a few
@@ -48,6 +52,22 @@ BELIEVABLE_DELAY_S = 7 * 86_400.0
 # Events of a slot whose times are looked at; their median is not that of a sender with a wrong
 # clock.
 SAMPLES_COUNT = 15
+
+
+def age_s(now_us: int, time: str | None) -> float | None:
+    """Returns how long ago an event happened, in seconds; negative for one that is to come.
+
+    Args:
+        now_us: the time of day, microseconds since the epoch.
+        time: the upstream's clock, as it stands in the event.
+
+    Returns:
+        The age; None if that is no time.
+    """
+    try:
+        return (now_us - parse_datetime(time)) / 1e6
+    except ProtocolError:
+        return None
 
 
 class Trouble(StrEnum):
@@ -88,8 +108,14 @@ class Vitals:
         finding: what is wrong, as of the last slot; None if nothing is.
     """
 
-    def __init__(self) -> None:
-        """Knows nothing, and is not connected."""
+    def __init__(self, quiet_before_s: float = 0.0) -> None:
+        """Knows nothing, and is not connected.
+
+        Args:
+            quiet_before_s: age of the last event that we have of the upstream; 0 if we have none.
+        """
+        self._patience_s = max(UNHEARD_S, min(quiet_before_s, BELIEVABLE_DELAY_S))
+        self._unheard_slots: int | None = 0  # without any event so far; None after the first one
         self._usual: deque[int] = deque(maxlen=USUAL_SLOTS)
         self._recent: deque[_Slot] = deque()
         self._slot_end_s: float | None = None
@@ -122,13 +148,11 @@ class Vitals:
             time: the upstream's clock, as it stands in the event.
         """
         self.advance(now_s)
+        self._unheard_slots = None
         self._count += 1
         if self._count <= SAMPLES_COUNT:
-            try:
-                delay_s = (received_us - parse_datetime(time)) / 1e6
-            except ProtocolError:
-                return
-            if abs(delay_s) < BELIEVABLE_DELAY_S:
+            delay_s = age_s(received_us, time)
+            if delay_s is not None and abs(delay_s) < BELIEVABLE_DELAY_S:
                 self._delays_s.append(delay_s)
 
     def advance(self, now_s: float) -> None:
@@ -152,6 +176,8 @@ class Vitals:
         if not self._is_whole:
             self._recent.clear()
             return
+        if self._unheard_slots is not None:
+            self._unheard_slots += 1
         delay_s = statistics.median(self._delays_s) if self._delays_s else None
         self._recent.append(_Slot(self._count, delay_s))
         if len(self._recent) > RECENT_SLOTS:
@@ -174,6 +200,9 @@ class Vitals:
             self.finding = None
 
     def _find(self) -> tuple[Trouble, str] | None:
+        unheard_s = (self._unheard_slots or 0) * SLOT_S
+        if unheard_s >= self._patience_s:
+            return Trouble.SILENT, f"no event in the first {unheard_s:.0f} s"
         window_s = round(RECENT_SLOTS * SLOT_S)
         count = sum(slot.events_count for slot in self._recent)
         if len(self._usual) >= LEARNED_SLOTS:

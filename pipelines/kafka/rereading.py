@@ -62,7 +62,7 @@ class OffsetReader:
                     self._consumer.assign([TopicPartition(self._topic, partition, offset)])
                     at = offset
                 while at <= offset:
-                    message = self._next()
+                    message = self._next(at)
                     if isinstance(message, int):
                         return self._up_to(message, wanted)
                     if message.offset in wanted:
@@ -90,12 +90,12 @@ class OffsetReader:
         found = {offset: message for offset, message in wanted.items() if offset < end}
         if not found:
             raise BrokerUnavailableError(
-                f"{self._topic} ends at {end}, before what was read there"
+                f"{self._topic} ends before offset {min(wanted)}, where something was read once"
             )
         return found
 
-    def _next(self) -> InputMessage | int:
-        """Returns the next message, or the offset at which the topic ends."""
+    def _next(self, at: int) -> InputMessage | int:
+        """Returns the next message from an offset on, or one that the topic ends at or before."""
         deadline_s = time.monotonic() + READ_TIMEOUT_S
         while time.monotonic() < deadline_s:
             polled = self._consumer.poll(_POLL_TIMEOUT_S)
@@ -103,7 +103,9 @@ class OffsetReader:
                 continue
             error = polled.error()
             if error is None:
-                return input_message(polled)
+                message = input_message(polled)
+                # Who asks beyond the end is sent back to the beginning.
+                return message if message.offset >= at else at
             if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                 end = polled.offset()
                 assert end is not None

@@ -182,7 +182,7 @@ METRICS: Final = (
         _gauge(
             f"upstream_{trouble}_timestamp_seconds",
             "seconds since 1970",
-            f"since when its connection {meaning}; absent while it does not",
+            f"since when {meaning}; absent otherwise",
             Group(trouble, 1_000_000),
             "host",
         )

@@ -10,11 +10,12 @@ from typing import Final
 from pipelines.kafka.beat import Report
 from pipelines.status.text import duration_text
 
-# Groups of upstreams in trouble, and what the connection does then.
+# Groups of upstreams in trouble, and what is the matter with one then.
 TROUBLES: Final = {
-    "silent": "is open and brings nothing",
-    "slow": "brings far less than before",
-    "stale": "brings events that are ever older",
+    "silent": "its connection is open and brings nothing",
+    "slow": "its connection brings far less than before",
+    "stale": "its connection brings events that are ever older",
+    "misaddressed": "there is no event stream at its address, and never was",
 }
 
 
@@ -30,7 +31,7 @@ class Upstream:
         first_count: events since the start that it brought before any other.
         coverage: the part that it brought of all events since the start, of 1; None before the
             first one.
-        trouble: how its connection fails to tell what happens; None if it does not.
+        trouble: how it fails to tell what happens; None if it does not, or is away.
         trouble_us: since when, microseconds since the epoch.
     """
 
@@ -65,16 +66,14 @@ def troubles_in(upstreams: Iterable[Upstream], now_us: int) -> Iterator[str]:
             seconds = (now_us - (upstream.trouble_us or now_us)) / 1e6
             yield (
                 f"upstream {upstream.host} is {upstream.trouble} for {duration_text(seconds)}: "
-                f"its connection {TROUBLES[upstream.trouble]}; "
+                f"{TROUBLES[upstream.trouble]}; "
                 "look at it, or have the bridge read another one"
             )
 
 
 def upstream_state(upstream: Upstream) -> str:
     """Returns in a word how an upstream is."""
-    if not upstream.is_connected:
-        return "away"
-    return upstream.trouble or "connected"
+    return upstream.trouble or ("connected" if upstream.is_connected else "away")
 
 
 def upstreams_text(report: Report) -> str:

@@ -1,10 +1,14 @@
 """Reading single messages again, by their offsets, from a real broker."""
 
 import pytest
+from confluent_kafka import Message
 from support.kafka import create_topic, delete_before, produce
 
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError
+from pipelines.kafka import rereading
+from pipelines.kafka.messages import InputMessage
+from pipelines.kafka.reading import input_message
 from pipelines.kafka.rereading import SKIPPED_COUNT, OffsetReader
 
 pytestmark = pytest.mark.broker
@@ -60,10 +64,27 @@ def test_of_a_topic_that_was_emptied_everything_is_gone(config: KafkaConfig, top
 
 def test_what_is_behind_the_end_is_not_said_to_be_gone(config: KafkaConfig, topic: str) -> None:
     assert read(config, topic, [COUNT - 1, COUNT]) == {COUNT - 1: b"%d" % (COUNT - 1)}
-    with pytest.raises(BrokerUnavailableError, match=f"ends at {COUNT}, before"):
+    with pytest.raises(BrokerUnavailableError, match=f"ends before offset {COUNT}, where"):
         read(config, topic, [COUNT])
     delete_before(config, topic, {1: COUNT})
     assert read(config, topic, [3, COUNT]) == {3: None}
+
+
+def test_a_topic_that_has_become_shorter_is_not_read_from_its_beginning(
+    config: KafkaConfig, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a loss of data, or if it was deleted and made anew."""
+    polled = []
+
+    def note(message: Message) -> InputMessage:
+        polled.append(message.offset())
+        return input_message(message)
+
+    monkeypatch.setattr(rereading, "input_message", note)
+    with pytest.raises(BrokerUnavailableError, match=f"ends before offset {10 * COUNT}, where"):
+        read(config, topic, [10 * COUNT, 11 * COUNT])
+    assert read(config, topic, [7, 10 * COUNT]) == {7: b"7"}
+    assert polled == [0, 7, 0]
 
 
 def test_without_time_one_message_is_read(config: KafkaConfig, topic: str) -> None:

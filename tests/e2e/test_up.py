@@ -4,9 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import pytest
 from support.judge import assert_nothing_lost_or_twice
 from support.kafka import read_committed, wait_until
 from support.up import STANDPIPE, UpProcess, is_alive, processes_of, running_up
+from support.web import no_event_stream
 
 from pipelines.captures import read_frames
 from pipelines.config import KafkaConfig
@@ -129,30 +127,13 @@ def test_a_second_interrupt_ends_all_at_once(
     assert processes_of(config) == []
 
 
-class _NotFound(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_error(404)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def no_relay() -> Iterator[str]:
-    """An address where somebody answers, but not with events."""
-    server = HTTPServer(("127.0.0.1", 0), _NotFound)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"ws://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 def test_a_stage_that_dies_again_and_again_ends_everything_with_its_last_words(
-    config: KafkaConfig, no_relay: str, tmp_path: Path
+    config: KafkaConfig, tmp_path: Path
 ) -> None:
-    with running_up(config, tmp_path, "--relay", no_relay) as up:
+    with (
+        no_event_stream() as no_relay,
+        running_up(config, tmp_path, "--relay", no_relay) as up,
+    ):
         assert up.wait() == 1
     assert "died 5 times within a minute, the last time: exit code 1" in up.output
     assert f"  Error: {no_relay}: the host has no event stream there" in up.output

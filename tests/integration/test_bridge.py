@@ -4,10 +4,8 @@ import itertools
 import json
 import random
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -32,6 +30,7 @@ from support.bridge import (
 )
 from support.kafka import read_committed, wait_until
 from support.logs import Log, captured_logs
+from support.web import no_event_stream
 
 from pipelines.atproto.frames import MAX_FRAME_BYTES, parse_envelope
 from pipelines.bridge.cursor import AtTime, Start, load_cursors
@@ -524,26 +523,10 @@ def failed_start(config: KafkaConfig, relay: str, *options: str) -> tuple[int, s
         return process.returncode, stderr.decode()
 
 
-class _NotFound(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_error(404)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 def test_an_address_that_is_no_relay_ends_the_start_with_a_sentence(config: KafkaConfig) -> None:
     """spec: F-02"""
-    server = HTTPServer(("127.0.0.1", 0), _NotFound)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    relay = f"ws://127.0.0.1:{server.server_port}"
-    try:
+    with no_event_stream() as relay:
         exit_code, stderr = failed_start(config, relay)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert exit_code == 1
     assert stderr.splitlines()[-1] == (
         f"Error: {relay}: the host has no event stream there (HTTP 404): "

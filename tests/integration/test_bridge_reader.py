@@ -20,7 +20,6 @@ from pipelines.bridge.progress import Received
 from pipelines.bridge.reader import Reader
 from pipelines.bridge.upstream import Origin
 from pipelines.captures import MAX_MESSAGE_BYTES
-from pipelines.errors import UpstreamUnavailableError
 from pipelines.relay import SUBSCRIBE_PATH
 from pipelines.sim.messages import error_frame, info_frame
 
@@ -136,6 +135,7 @@ class Story:
         self.intake = Intake(cursor, Continuity(last))
         self.start_us = start_us
         self.is_proven = is_proven
+        self.received = Received()
         self.taken: list[Entry] = []
         self.reader: Reader | None = None
 
@@ -179,7 +179,7 @@ class Story:
                 self.backoff,
                 is_proven=self.is_proven,
                 clock_us=lambda: NOW_US,
-                received=Received(),
+                received=self.received,
                 start_us=self.start_us,
             )
             reading = asyncio.create_task(self.reader.run())
@@ -329,12 +329,16 @@ def test_an_upstream_in_trouble_is_tried_again_when_it_wants(status: int) -> Non
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 405, 426, 501])
-def test_an_address_without_event_stream_is_an_error_at_the_first_start(status: int) -> None:
+def test_an_address_without_event_stream_is_wrong_until_there_is_one(status: int) -> None:
     """spec: F-02"""
     story = Story(Connection(status=status), is_proven=False)
-    with pytest.raises(UpstreamUnavailableError, match=r"ws://127\.0\.0\.1:\d+: the host "):
-        story.tell(until=lambda: False)
-    assert len(story.relay.cursors) == 1
+    story.tell(until=lambda: story.received.disconnected_by is not None)
+    assert story.received.misaddressed_us == NOW_US
+    assert (story.received.disconnected_by or "").startswith("the host ")
+    assert set(story.backoff.asked) == {(Pause.LONG, None)}
+    story = Story(Connection(status=status), Connection([identity(1)]), is_proven=False)
+    story.tell(until=lambda: bool(story.seqs))
+    assert story.received.misaddressed_us is None
 
 
 def test_an_address_that_was_good_before_is_tried_again_much_later() -> None:
@@ -346,6 +350,7 @@ def test_an_address_that_was_good_before_is_tried_again_much_later() -> None:
     )
     story.tell(until=lambda: len(story.seqs) == 2)
     assert [pause for pause, _ in story.backoff.asked] == [Pause.BACK_OFF, Pause.LONG]
+    assert story.received.misaddressed_us is None
 
 
 def test_a_stream_of_garbage_is_given_up_and_passed_in_the_end(events: list[str]) -> None:

@@ -23,9 +23,11 @@ from support.bridge import (
 )
 from support.kafka import produce, read_committed, wait_until
 from support.logs import Log, captured_logs
+from support.web import no_event_stream
 
 from pipelines.atproto import cbor
 from pipelines.atproto.frames import parse_envelope
+from pipelines.bridge.backoff import LONG_PAUSE_S
 from pipelines.bridge.cursor import load_cursors, load_window
 from pipelines.bridge.window import content_id
 from pipelines.config import KafkaConfig
@@ -206,6 +208,22 @@ def test_a_relay_that_is_away_holds_up_no_other(
             bridge.wait_until(lambda: count_in(config) == len(frames), "all frames")
             bridge.wait_until(lambda: log.has("connect_failed"), "the other to be missed")
     assert_each_once_in_order(config, frames)
+
+
+def test_a_wrong_address_is_a_problem_and_holds_up_no_other(
+    config: KafkaConfig, frames: list[bytes], log: Log
+) -> None:
+    with (
+        no_event_stream() as wrong,
+        relay_of(frames) as one,
+        RunningBridge(config, [wrong, one.addresses.relay], 0) as bridge,
+    ):
+        bridge.wait_until(lambda: count_in(config) == len(frames), "all frames")
+        bridge.wait_until(lambda: log.has("connect_refused"), "the other to be missed")
+    assert_each_once_in_order(config, frames)
+    assert log.last("connect_refused")["retry_s"] >= LONG_PAUSE_S / 2
+    report = parse_beat(read_committed(config, config.topic("status"))[-1].value or b"").report
+    assert report.groups["misaddressed"].keys() == {wrong.removeprefix("ws://")}
 
 
 def test_one_upstream_named_twice_is_wrong_usage(config: KafkaConfig) -> None:

@@ -101,3 +101,10 @@ def answer(status: int, body: bytes | str = b"", **headers: str) -> Handler:
         return web.Response(status=status, body=raw, headers=named)
 
     return handler
+
+
+@contextmanager
+def no_event_stream() -> Iterator[str]:
+    """An address where somebody answers, but not with events: `ws://127.0.0.1:port`."""
+    with running_server(answer(404)) as server:
+        yield f"ws://127.0.0.1:{server.port}"

@@ -14,9 +14,11 @@ from pipelines.bridge.vitals import (
     SLOT_S,
     SLOW_EXPECTED_COUNT,
     SLOW_PART,
+    UNHEARD_S,
     USUAL_SLOTS,
     Trouble,
     Vitals,
+    age_s,
 )
 
 EPOCH_US = 1_790_000_000_000_000
@@ -27,8 +29,8 @@ LEARNING_SLOTS = LEARNED_SLOTS + RECENT_SLOTS
 class Watched:
     """An upstream that is watched slot by slot."""
 
-    def __init__(self) -> None:
-        self.vitals = Vitals()
+    def __init__(self, quiet_before_s: float = 0.0) -> None:
+        self.vitals = Vitals(quiet_before_s)
         self.now_s = 0.0
         self.vitals.begin_connection(self.now_s)
 
@@ -72,6 +74,52 @@ def test_silence_where_much_is_usual_is_noticed_and_stays_until_it_ends() -> Non
     assert watched.vitals.finding == finding  # what is usual is not forgotten meanwhile
     watched.bring(RECENT_SLOTS, 50)
     assert watched.trouble() is None
+
+
+@pytest.mark.parametrize(
+    ("quiet_before_s", "patience_s"),
+    [
+        (0, UNHEARD_S),
+        (-5, UNHEARD_S),
+        (UNHEARD_S + 2 * SLOT_S, UNHEARD_S + 2 * SLOT_S),
+        (2 * BELIEVABLE_DELAY_S, BELIEVABLE_DELAY_S),
+    ],
+)
+def test_one_that_never_brought_anything_is_silent_after_as_long_as_it_was_quiet_before(
+    quiet_before_s: float, patience_s: float
+) -> None:
+    watched = Watched(quiet_before_s)
+    slots = round(patience_s / SLOT_S)
+    watched.bring(slots - 1, 0)
+    assert watched.trouble() is None
+    watched.bring(1, 0)
+    finding = watched.vitals.finding
+    assert finding is not None
+    assert finding.trouble is Trouble.SILENT
+    assert finding.detail == f"no event in the first {patience_s:.0f} s"
+    watched.event(watched.now_s, 0.5)
+    watched.bring(2 * slots, 0)
+    assert watched.trouble() is None
+
+
+def test_the_wait_for_a_first_event_goes_on_over_connections_and_only_while_we_read() -> None:
+    watched = Watched()
+    slots = round(UNHEARD_S / SLOT_S)
+    watched.bring(slots - RECENT_SLOTS, 0)
+    watched.vitals.end_connection()
+    watched.now_s += 2 * UNHEARD_S
+    watched.vitals.begin_connection(watched.now_s)
+    watched.vitals.hold_up()
+    watched.bring(RECENT_SLOTS, 0)
+    assert watched.trouble() is None
+    watched.bring(1, 0)
+    assert watched.trouble() is Trouble.SILENT
+
+
+def test_the_age_of_an_event_is_told_where_its_time_can_be_read() -> None:
+    assert age_s(EPOCH_US, "2026-09-21T14:13:10Z") == 10.0
+    assert age_s(EPOCH_US, "yesterday") is None
+    assert age_s(EPOCH_US, None) is None
 
 
 @pytest.mark.parametrize(

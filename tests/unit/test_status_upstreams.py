@@ -66,6 +66,17 @@ def test_an_upstream_in_trouble_is_a_problem(trouble: Trouble) -> None:
     assert f"upstream {A}  {trouble}" in "\n".join(lines(overview))
 
 
+def test_an_address_without_event_stream_is_a_problem() -> None:
+    received = {
+        A: Received(connections_count=1),
+        B: Received(disconnected_by="HTTP 404", misaddressed_us=NOW_US - 60_000_000),
+    }
+    overview = overview_of(report_of(received, Published(), is_leading=True))
+    (problem,) = overview.problems
+    assert problem.startswith(f"upstream {B} is misaddressed for 60 s: there is no event stream ")
+    assert f"upstream {B}  misaddressed" in "\n".join(lines(overview))
+
+
 def test_the_upstreams_of_a_bridge_that_is_gone_or_stands_by_are_not_shown() -> None:
     report = bridge_report(Trouble.SILENT)
     history = History()
