@@ -1,11 +1,14 @@
-"""Small documents over HTTP from hosts that may be slow, overloaded, away or hostile.
+"""Documents over HTTP from hosts that may be slow, overloaded, away or hostile.
 
-    get → turn (rate, pause) → slot (requests at once) → request → redirects → body
+    get, stream → turn (rate, pause) → slot (requests at once) → request → redirects → body
+
+A small document is read whole (`get`); one of any size is handed on piece by piece (`stream`).
 
 Bounded are: the requests at once and a second of each host, the requests at once to all together;
 the time of a request from its first byte sent to its last byte read; the bytes of a body; the
-redirects. A host that asks for a pause, or does not answer several times in a row, is left
-alone for a while (`pipelines.identity.pace`): look-ups then fail at once instead of waiting.
+redirects; of a stream also how slow it may be (`pipelines.identity.streams`). A host that asks for
+a pause, or does not answer several times in a row, is left alone for a while
+(`pipelines.identity.pace`): look-ups then fail at once instead of waiting.
 
 Connections are kept. Redirects are followed for hosts that an outsider names, each one checked
 like the first address (`pipelines.identity.addresses`), never from https to http.
@@ -16,22 +19,22 @@ Not checked: what is in the body.
 import asyncio
 import random
 import re
-import socket
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple, TypeAlias
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from pipelines.errors import ConfigError, IdentityUnavailableError
-from pipelines.identity.addresses import ForbiddenTargetError, check_addresses, check_url
+from pipelines.identity.addresses import ForbiddenTargetError, check_url
+from pipelines.identity.checked_names import CheckedNames, Lookup
 from pipelines.identity.pace import Pace, PaceLimits, parse_retry_after
+from pipelines.identity.streams import Sink, StreamLimits, pour
 
 # From first byte sent to last byte read: cuts off a host that answers in a trickle. The directory
 # answers in well under a second.
@@ -48,18 +51,14 @@ MAX_HOLD_S: Final = 2.0
 MAX_REDIRECTS: Final = 3
 # Hosts whose pace is remembered; the one not asked for longest is forgotten first.
 MAX_HOSTS: Final = 2_000
-# Names of outsiders are looked up in threads of their own: a name server that does not answer
-# holds up none but them.
-LOOKUP_THREADS: Final = 16
+# What is read of the body of an answer that is no document: an error has a name and a sentence.
+MAX_ERROR_BYTES: Final = 64 * 1024
 
 _USER_AGENT: Final = "standpipe"
 _match_base_url = re.compile(r"(https?://[a-zA-Z0-9.:\[\]-]+(?:/[^\s?#]*?)?)/?").fullmatch
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _ABSENT: Final = frozenset({404, 410})
 _OVERLOADED: Final = frozenset({429, 503})
-
-# Name and port → family by address; called in a thread.
-Lookup = Callable[[str, int], Mapping[str, int]]
 
 
 class AbsentError(Exception):
@@ -92,10 +91,30 @@ class Guard:
     Attributes:
         allow_loopback: for development: whether this machine's own addresses may be asked.
         lookup: finds the addresses of a name; None for the system's resolver.
+        trusted: hosts that the operator named, as `origin_of` gives them: at any address and port.
     """
 
     allow_loopback: bool = False
     lookup: Lookup | None = None
+    trusted: frozenset[str] = frozenset()
+
+
+class Answer(NamedTuple):
+    """What a host answered, neither a redirect nor that something is wrong with it.
+
+    Attributes:
+        url: where it came from in the end.
+        status: of HTTP.
+        body: the document; empty if it was streamed. Of another status its beginning, up to
+            `MAX_ERROR_BYTES`.
+    """
+
+    url: URL
+    status: int
+    body: bytes
+
+
+_Take: TypeAlias = Callable[[aiohttp.ClientResponse], Awaitable[bytes]]
 
 
 @dataclass(slots=True)
@@ -168,10 +187,14 @@ class Fetcher:
             IdentityUnavailableError: nobody could say now.
         """
         headers = {"Cache-Control": "no-cache"} if past_caches else {}
+        timeout = aiohttp.ClientTimeout(
+            total=self._limits.timeout_s, sock_connect=CONNECT_TIMEOUT_S
+        )
+        request = _Request(headers, timeout, partial(_read, limit_bytes=limit_bytes))
         delay_s = RETRY_DELAY_S
         for attempts_left in reversed(range(ATTEMPTS_COUNT)):
             try:
-                return await self._follow(URL(url, encoded=True), limit_bytes, headers)
+                return _document(await self._follow(URL(url, encoded=True), request))
             except _NoAnswerError as error:
                 if not attempts_left:
                     raise IdentityUnavailableError(f"cannot fetch {url}: {error}") from error
@@ -181,47 +204,73 @@ class Fetcher:
             delay_s *= 2
         raise AssertionError("the last attempt returns or raises")
 
+    async def stream(self, url: str, sink: Sink, limits: StreamLimits) -> Answer:
+        """Hands a document of any size on, piece by piece. It is asked for once.
+
+        Args:
+            url: where it is.
+            sink: takes the pieces of a document (status 200), in order. While it is at one, no
+                more is read: the host is pushed back.
+            limits: its largest size, the longest time, the lowest speed.
+
+        Returns:
+            The answer; what the host says if it has no document to give.
+
+        Raises:
+            UnusableError: it is too large, or the way to it leads where it must not.
+            IdentityUnavailableError: the host is away, overloaded or too slow.
+        """
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=limits.window_s
+        )
+        request = _Request({}, timeout, partial(_pour_or_read, sink=sink, limits=limits))
+        try:
+            return await self._follow(URL(url, encoded=True), request)
+        except _NoAnswerError as error:
+            raise IdentityUnavailableError(f"cannot fetch {url}: {error}") from error
+        except ForbiddenTargetError as error:
+            raise UnusableError(f"{url} leads astray: {error}") from error
+
     async def close(self) -> None:
         """Closes the connections. Requests that are under way fail as unavailable."""
         if self._session is not None:
             await self._session.close()
             self._session = None
 
-    async def _follow(self, url: URL, limit_bytes: int, headers: Mapping[str, str]) -> bytes:
-        """Gets a document from where it is, or from where that leads."""
+    async def _follow(self, url: URL, request: "_Request") -> Answer:
+        """Returns the answer of where a document is, or of where that leads."""
         for _ in range(1 + MAX_REDIRECTS):
-            if self._guard is not None:
+            if self._guard is not None and origin_of(url) not in self._guard.trusted:
                 check_url(url, allow_loopback=self._guard.allow_loopback)
-            found = await self._request(url, limit_bytes, headers)
-            if isinstance(found, bytes):
+            found = await self._request(url, request)
+            if isinstance(found, Answer):
                 return found
             if url.scheme == "https" and found.scheme != "https":
                 raise ForbiddenTargetError(f"{found} is not encrypted, and {url} was")
             url = found
         raise ForbiddenTargetError(f"more than {MAX_REDIRECTS} redirects")
 
-    async def _request(
-        self, url: URL, limit_bytes: int, headers: Mapping[str, str]
-    ) -> bytes | URL:
-        """Sends one request; returns the body, or the address that it was redirected to."""
+    async def _request(self, url: URL, request: "_Request") -> Answer | URL:
+        """Sends one request; returns the answer, or the address that it was redirected to."""
         pace = self._host(url).pace
         async with self._turn(url):
             sent_s = time.monotonic()
             self.counts.requests_count += 1
             try:
                 async with self._open_session().get(
-                    url, headers=headers, allow_redirects=False
+                    url, headers=request.headers, allow_redirects=False, timeout=request.timeout
                 ) as response:
-                    return await self._take(url, response, limit_bytes, sent_s)
+                    return await self._take(url, response, request.take, sent_s)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 pace.failed(sent_s, time.monotonic(), _chance())
                 self.counts.failures_count += 1
-                cause = str(error) or f"no answer within {self._limits.timeout_s:g} s"
+                within_s = request.timeout.total or request.timeout.sock_read
+                cause = str(error) or f"no answer within {within_s:g} s"
                 raise _NoAnswerError(cause) from error
 
     async def _take(
-        self, url: URL, response: aiohttp.ClientResponse, limit_bytes: int, sent_s: float
-    ) -> bytes | URL:
+        self, url: URL, response: aiohttp.ClientResponse, take: _Take, sent_s: float
+    ) -> Answer | URL:
         """Takes an answer in, and notes in the host's pace what it means."""
         pace = self._host(url).pace
         status = response.status
@@ -236,17 +285,16 @@ class Fetcher:
             pace.failed(sent_s, time.monotonic(), _chance())
             self.counts.failures_count += 1
             raise _NoAnswerError(f"{url} answered with status {status}")
-        body = await _read(response, limit_bytes) if status == 200 else b""
-        pace.answered(sent_s)
-        if status == 200:
-            if body is None:
-                raise UnusableError(f"{url} is larger than {limit_bytes} bytes")
-            return body
-        if status in _ABSENT:
-            raise AbsentError(f"{url} does not exist (status {status})")
         if status in _REDIRECTS and self._guard is not None:
+            pace.answered(sent_s)
             return _location(url, response)
-        raise IdentityUnavailableError(f"{url} answered with status {status}")
+        try:
+            answer = Answer(url, status, await take(response))
+        except UnusableError:
+            pace.answered(sent_s)
+            raise
+        pace.answered(sent_s)
+        return answer
 
     @asynccontextmanager
     async def _turn(self, url: URL) -> AsyncIterator[None]:
@@ -279,7 +327,7 @@ class Fetcher:
             )
 
     def _host(self, url: URL) -> _Host:
-        name = f"{url.host}:{url.port}"
+        name = origin_of(url)
         host = self._hosts.get(name)
         if host is None:
             limits = self._limits.host
@@ -293,12 +341,9 @@ class Fetcher:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(
-                    total=self._limits.timeout_s, sock_connect=CONNECT_TIMEOUT_S
-                ),
                 connector=aiohttp.TCPConnector(
                     limit=0,  # the slots are the bound
-                    resolver=None if self._guard is None else _CheckedNames(self._guard),
+                    resolver=None if self._guard is None else self._names(self._guard),
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # Nothing small is worth a decompressor that a hostile host can feed.
@@ -310,47 +355,24 @@ class Fetcher:
             )
         return self._session
 
-
-class _CheckedNames(AbstractResolver):
-    """Gives aiohttp only those addresses of a name that may be connected to."""
-
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-        self._threads = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="names")
-
-    async def resolve(
-        self,
-        host: str,
-        port: int = 0,
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - both are wanted
-    ) -> list[ResolveResult]:
-        loop = asyncio.get_running_loop()
-        lookup = self._guard.lookup or _lookup
-        try:
-            families = await loop.run_in_executor(self._threads, lookup, host, port)
-        except UnicodeError:  # a label too long, or empty
-            raise ForbiddenTargetError(f"{host} is not a name of a host") from None
-        allowed = check_addresses(host, families, allow_loopback=self._guard.allow_loopback)
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=families[address],
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in allowed
-        ]
-
-    async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+    @staticmethod
+    def _names(guard: Guard) -> CheckedNames:
+        return CheckedNames(
+            guard.lookup, allow_loopback=guard.allow_loopback, trusted=guard.trusted
+        )
 
 
-def _lookup(host: str, port: int) -> Mapping[str, int]:
-    """Returns the addresses of a name with their families, by the system's resolver."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return {str(address[0]): family for family, _, _, _, address in found}
+class _Request(NamedTuple):
+    """What is the same for a request and those that it is redirected to."""
+
+    headers: Mapping[str, str]
+    timeout: aiohttp.ClientTimeout
+    take: _Take
+
+
+def origin_of(url: URL) -> str:
+    """Returns the host and port that a URL leads to, as `host:port`."""
+    return f"{url.host}:{url.port}"
 
 
 def parse_base_url(what: str, url: str) -> str:
@@ -375,14 +397,37 @@ def parse_base_url(what: str, url: str) -> str:
     return match[1]
 
 
-async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes | None:
-    """Reads a body; None if it is longer than the limit."""
+def _document(answer: Answer) -> bytes:
+    """Returns the document in an answer; raises as `Fetcher.get` if there is none."""
+    url, status, body = answer
+    if status == 200:
+        return body
+    if status in _ABSENT:
+        raise AbsentError(f"{url} does not exist (status {status})")
+    raise IdentityUnavailableError(f"{url} answered with status {status}")
+
+
+async def _read(response: aiohttp.ClientResponse, *, limit_bytes: int) -> bytes:
+    """Reads a document; of an answer that is none, nothing."""
     body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > limit_bytes:
-            return None
+    if response.status == 200:
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > limit_bytes:
+                raise UnusableError(f"{response.url} is larger than {limit_bytes} bytes")
     return bytes(body)
+
+
+async def _pour_or_read(
+    response: aiohttp.ClientResponse, *, sink: Sink, limits: StreamLimits
+) -> bytes:
+    """Hands a document on; of an answer that is none, reads the beginning."""
+    if response.status != 200:
+        async with asyncio.timeout(limits.window_s):
+            return await response.content.read(MAX_ERROR_BYTES)
+    if not await pour(response.content, sink, limits):
+        raise UnusableError(f"{response.url} is larger than {limits.total_bytes} bytes")
+    return b""
 
 
 def _location(url: URL, response: aiohttp.ClientResponse) -> URL:

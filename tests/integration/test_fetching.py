@@ -22,6 +22,7 @@ from pipelines.identity.fetching import (
     UnusableError,
 )
 from pipelines.identity.pace import PaceLimits
+from pipelines.identity.streams import PIECE_BYTES, StreamLimits
 
 LIMIT_BYTES = 10_000
 QUICK = PaceLimits(concurrent_count=3, per_s=1_000, burst_count=1_000)
@@ -260,6 +261,122 @@ def test_a_trickle_is_cut_off_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with_server(handler, story)
 
 
+class Taker:
+    """Takes the pieces of a stream."""
+
+    def __init__(self) -> None:
+        self.taken = bytearray()
+        self.pieces_count = 0
+
+    async def __call__(self, piece: bytes) -> None:
+        self.taken += piece
+        self.pieces_count += 1
+
+
+class TestStream:
+    """Documents of any size, handed on while they arrive (spec: M-07)."""
+
+    LIMITS = StreamLimits(total_bytes=10 * PIECE_BYTES, total_s=DEADLINE_S)
+
+    def test_a_large_document_comes_in_pieces(self) -> None:
+        document = bytes(range(256)) * (3 * PIECE_BYTES // 256) + b"end"
+
+        async def story(server: Server) -> None:
+            taker = Taker()
+            async with fetcher() as fetch:
+                found = await fetch.stream(server.url, taker, self.LIMITS)
+            assert (found.status, found.body) == (200, b"")
+            assert taker.taken == document
+            assert 1 < taker.pieces_count <= 4
+            assert fetch.counts.requests_count == 1
+
+        with_server(answer(200, document), story)
+
+    def test_an_error_is_an_answer_with_its_text(self) -> None:
+        """Spec: I-08."""
+
+        async def story(server: Server) -> None:
+            taker = Taker()
+            async with fetcher() as fetch:
+                found = await fetch.stream(server.url, taker, self.LIMITS)
+            assert (found.status, found.body) == (400, b'{"error":"RepoNotFound"}')
+            assert taker.pieces_count == 0
+
+        with_server(answer(400, '{"error":"RepoNotFound"}'), story)
+
+    def test_one_that_is_too_large_is_cut_off(self) -> None:
+        async def story(server: Server) -> None:
+            async with fetcher() as fetch:
+                with pytest.raises(UnusableError, match="larger than 1000 bytes"):
+                    await fetch.stream(
+                        server.url, Taker(), StreamLimits(total_bytes=1_000, total_s=DEADLINE_S)
+                    )
+
+        with_server(answer(200, bytes(1_001)), story)
+
+    def test_a_trickle_is_cut_off_by_its_speed(self) -> None:
+        async def handler(request: web.Request) -> NoReturn:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            while True:
+                await response.write(b" ")
+                await asyncio.sleep(0.01)
+
+        async def story(server: Server) -> None:
+            slow = StreamLimits(
+                total_bytes=1_000_000, total_s=DEADLINE_S, window_s=0.2, window_bytes=500_000
+            )
+            async with fetcher() as fetch:
+                error = await unavailable(fetch.stream(server.url, Taker(), slow))
+            assert "bytes in" in str(error)
+            assert fetch.counts.failures_count == 1
+
+        with_server(handler, story)
+
+    def test_a_document_that_breaks_off_is_not_asked_for_again(self) -> None:
+        """What was handed on cannot be taken back: whoever wants it begins anew."""
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse(headers={"Content-Length": "1000000"})
+            await response.prepare(request)
+            await response.write(bytes(1_000))
+            assert request.transport is not None
+            request.transport.close()
+            return response
+
+        async def story(server: Server) -> None:
+            async with fetcher() as fetch:
+                await unavailable(fetch.stream(server.url, Taker(), self.LIMITS))
+            assert len(server.paths) == 1
+
+        with_server(handler, story)
+
+    def test_what_the_taker_raises_is_no_failure_of_the_host(self) -> None:
+        class FullError(Exception):
+            """Of the taker."""
+
+        async def full(_piece: bytes) -> None:
+            raise FullError
+
+        async def story(server: Server) -> None:
+            async with fetcher() as fetch:
+                with pytest.raises(FullError):
+                    await fetch.stream(server.url, full, self.LIMITS)
+                assert fetch.counts.failures_count == 0
+
+        with_server(answer(200, "here"), story)
+
+    def test_a_host_that_wants_a_pause_is_not_asked_meanwhile(self) -> None:
+        async def story(server: Server) -> None:
+            async with fetcher() as fetch:
+                for _ in range(5):
+                    error = await unavailable(fetch.stream(server.url, Taker(), self.LIMITS))
+                    assert error.retry_after_s is not None
+            assert len(server.paths) == 1
+
+        with_server(answer(429, Retry_After="120"), story)
+
+
 class TestGuard:
     """What an outsider may send us to (spec: M-20)."""
 
@@ -364,6 +481,25 @@ class TestGuard:
             assert server.paths == []
 
         with_server(answer(200), story)
+
+    def test_a_host_that_the_operator_named_is_asked_wherever_it_is(self) -> None:
+        """And nothing that it redirects to is trusted for it."""
+
+        async def story(server: Server) -> None:
+            trusted = frozenset({f"relay.internal:{server.port}"})
+            guard = Guard(
+                trusted=trusted,
+                lookup=names(relay_internal="127.0.0.1", pds_example="127.0.0.1"),
+            )
+            async with fetcher(guard=guard) as fetch:
+                url = f"http://relay.internal:{server.port}/"
+                assert await fetch.get(url, LIMIT_BYTES) == b"here"
+                with pytest.raises(UnusableError):
+                    await fetch.get(url, LIMIT_BYTES)
+            assert server.paths == ["/", "/"]
+
+        moved = web.Response(status=302, headers={"Location": "http://pds.example/"})
+        with_server(in_turn(web.Response(body=b"here"), moved), story)
 
     def test_encryption_is_not_given_up_by_a_redirect(
         self, monkeypatch: pytest.MonkeyPatch

@@ -16,7 +16,7 @@ from pipelines.atproto.errors import IdentityError, Reason
 from pipelines.atproto.keys import parse_did_key, parse_multikey
 from pipelines.atproto.syntax import Did
 from pipelines.errors import ConfigError, IdentityUnavailableError
-from pipelines.identity import fetching, keyring, resolver
+from pipelines.identity import checked_names, fetching, keyring, resolver
 
 _KEY = "zQ3shqwJEJyMBsBXCWyCBpUBMqxcon9oHB7mCvx4sSpMdLJwc"
 _FIRST_OPERATION = plc.with_key(f"did:key:{_KEY}")
@@ -404,7 +404,7 @@ def test_a_did_web_host_is_asked_only_if_it_is_public(monkeypatch: pytest.Monkey
         return {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6, "10.1.2.3": socket.AF_INET}
 
     looked_up: list[str] = []
-    monkeypatch.setattr(fetching, "_lookup", look_up)
+    monkeypatch.setattr(checked_names, "_system_lookup", look_up)
 
     async def story(server: Server) -> None:
         resolve = resolver.Resolver(server.url)
