@@ -1,0 +1,104 @@
+"""Which of the repositories that a host lists have to be fetched. Pure.
+
+What is listed is compared with what `repos` says. Too much is asked for rather than too little: a
+repository that turns out to be what we have costs a request, and changes nothing.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from pipelines.atproto.syntax import Tid, tid_time_us
+from pipelines.compact.state import RepoState, Sync
+from pipelines.crawl.listing import Listing
+
+
+class Known(NamedTuple):
+    """What `repos` says of a repository, as far as it is compared.
+
+    Attributes:
+        is_synchronized: whether the records are complete up to the newest commit that was seen.
+        rev: the newest revision known to be signed, or None.
+        active: whether the account may be shown.
+        status: why not, or None.
+    """
+
+    is_synchronized: bool
+    rev: Tid | None
+    active: bool
+    status: str | None
+
+
+class Judgment(StrEnum):
+    """What becomes of a listed repository."""
+
+    REQUESTED = "requested"
+    SYNCHRONIZED = "synchronized"  # what we have is as new
+    INACTIVE = "inactive"  # there is nothing to be had
+    ON_ITS_WAY = "on_its_way"  # we know of that revision, and its repair has been requested
+    OLDER = "older"  # nothing of it was ever seen, and it has not changed since the gap
+
+
+def known_of(state: RepoState) -> Known:
+    """Returns what is compared of a repository's state."""
+    revs = [signed.rev for signed in (state.head and state.head.signed, state.seen) if signed]
+    return Known(
+        state.sync is Sync.SYNCHRONIZED, max(revs, default=None), state.active, state.status
+    )
+
+
+def judge_for_backfill(listing: Listing, known: Known | None) -> Judgment:
+    """Tells whether a repository is wanted by whoever wants all that are listed.
+
+    A repository that is desynchronized is, also if its repair has been requested: by whom, and
+    whether at all, `repos` does not tell, and two requests have one fetch as their consequence.
+
+    Args:
+        listing: what a host says of it.
+        known: what `repos` says; None if it has nothing.
+    """
+    if known is None:
+        return Judgment.INACTIVE if listing.active is False else Judgment.REQUESTED
+    if not known.active and listing.active is not True:
+        return Judgment.INACTIVE
+    if known.active is (listing.active is not False) and _is_up_to(listing, known):
+        return Judgment.SYNCHRONIZED
+    return Judgment.REQUESTED
+
+
+def judge_for_sweep(listing: Listing, known: Known | None, since_us: int | None) -> Judgment:
+    """Tells whether a repository may have changed while we did not see its events.
+
+    Args:
+        listing: what the upstream says of it.
+        known: what `repos` says; None if it has nothing.
+        since_us: when the gap began, microseconds since the epoch; None where nobody knows. A
+            repository that we have nothing of, and whose last commit is older, did not change in
+            the gap: that it is not here is for a backfill to mend.
+    """
+    if known is None:
+        return _judge_unknown(listing, since_us)
+    if listing.active is not None and listing.active is not known.active:
+        return Judgment.REQUESTED
+    if not known.active:
+        is_same = listing.active is None or listing.status == known.status
+        return Judgment.INACTIVE if is_same else Judgment.REQUESTED
+    if _is_up_to(listing, known):
+        return Judgment.SYNCHRONIZED
+    if known.rev is not None and listing.rev is not None and known.rev >= listing.rev:
+        return Judgment.ON_ITS_WAY
+    return Judgment.REQUESTED
+
+
+def _judge_unknown(listing: Listing, since_us: int | None) -> Judgment:
+    if listing.active is False:
+        return Judgment.INACTIVE
+    if since_us is None or listing.rev is None or tid_time_us(listing.rev) >= since_us:
+        return Judgment.REQUESTED
+    return Judgment.OLDER
+
+
+def _is_up_to(listing: Listing, known: Known) -> bool:
+    """Tells whether all that is listed is here."""
+    if not known.is_synchronized:
+        return False
+    return listing.rev is None or (known.rev is not None and known.rev >= listing.rev)
