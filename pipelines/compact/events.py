@@ -14,23 +14,27 @@ from pipelines.atproto.syntax import Did, Nsid, RecordKey, Tid
 
 
 class Source(NamedTuple):
-    """Where an event comes from.
+    """Where a state or a record comes from: an event, or the answer of a server that was asked.
 
     Attributes:
-        host: the upstream.
-        seq: the upstream's sequence number.
-        time: the upstream's clock, RFC 3339; None where a refused frame had none.
-        received_us: when the bridge received the frame, microseconds since the epoch.
-        frame_partition: partition of `frames` that holds the frame.
-        frame_offset: its offset there.
+        host: the upstream, or the host that was asked.
+        seq: the upstream's sequence number; None for an answer.
+        time: the upstream's clock, RFC 3339; None where a refused frame had none, and for an
+            answer.
+        received_us: when the bridge received the frame or the server was asked, microseconds
+            since the epoch.
+        frame_partition: partition of `frames` that holds the frame; None for an answer.
+        frame_offset: its offset there; None for an answer.
+        snapshot_offset: offset of the answer in `snapshots`, same partition; None for an event.
     """
 
     host: str
-    seq: int
+    seq: int | None
     time: str | None
     received_us: int
-    frame_partition: int
-    frame_offset: int
+    frame_partition: int | None
+    frame_offset: int | None
+    snapshot_offset: int | None = None
 
 
 class Signed(NamedTuple):
@@ -217,6 +221,7 @@ def parse_source(fields: dict[str, Any]) -> Source:
         fields["received_us"],
         fields["frame_partition"],
         fields["frame_offset"],
+        fields.get("snapshot_offset"),  # events have none
     )
 
 

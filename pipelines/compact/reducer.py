@@ -116,7 +116,8 @@ def _is_older(source: Source, mark: AccountMark | None) -> bool:
         # Sequence numbers of different hosts say nothing about each other; their clocks may.
         return parse_datetime(source.time) < parse_datetime(mark.time)
     # One that was set back begins its numbers anew, and its clock goes on.
-    return source.seq <= mark.seq and parse_datetime(source.time) <= parse_datetime(mark.time)
+    is_earlier = parse_datetime(source.time) <= parse_datetime(mark.time)
+    return is_earlier and (source.seq is None or mark.seq is None or source.seq <= mark.seq)
 
 
 def _without_repository(state: RepoState) -> RepoState:

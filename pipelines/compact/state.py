@@ -2,17 +2,20 @@
 
 The head is the newest commit whose records we hold: `latest.*` has exactly the records under its
 root. `seen` is the newest commit that the account is known to have signed. The two are the same
-unless the repository is desynchronized.
+unless something is missing. While a snapshot is applied, the records are on their way from the
+head to it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 from pipelines.atproto.syntax import Did, Tid
 from pipelines.compact.events import Signed, Source, parse_source
+from pipelines.repair.manifests import Snapshot
+from pipelines.repair.requests import Cause
 
 
 class Sync(StrEnum):
@@ -21,6 +24,7 @@ class Sync(StrEnum):
     UNKNOWN = "unknown"  # no commit seen, or none since the account was deleted
     SYNCHRONIZED = "synchronized"
     DESYNCHRONIZED = "desynchronized"
+    APPLYING = "applying"  # a snapshot's records are being taken over
 
 
 class Desync(StrEnum):
@@ -46,17 +50,51 @@ class Head(NamedTuple):
 
 
 class AccountMark(NamedTuple):
-    """Which `#account` the status comes from: these events have no chain that orders them.
+    """Who said the account's status, and when: no chain orders what is said of it.
 
     Attributes:
-        host: the upstream.
-        seq: its sequence number.
-        time: its clock, RFC 3339.
+        host: the upstream of an `#account`, or the host that was asked.
+        seq: the upstream's sequence number; None for a host that was asked.
+        time: the upstream's clock, or ours when the host was asked, RFC 3339.
     """
 
     host: str
-    seq: int
+    seq: int | None
     time: str
+
+
+class Waiting(NamedTuple):
+    """A message of `events` that came while something was missing.
+
+    Attributes:
+        rev: revision of the signed commit; None where nobody could prove one.
+        events_offset: where it is in `events`, in the repository's partition.
+    """
+
+    rev: Tid | None
+    events_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applying:
+    """A snapshot that is being applied, and how far that is.
+
+    Attributes:
+        snapshot: which one.
+        snapshot_offset: where its manifest is in `snapshots`, in the repository's partition.
+        next_chunk_offset: from which offset on chunks have still to be applied.
+        after_path: path up to which everything is applied; None if nothing is yet.
+        is_merged: whether all records are applied, so that only what waits is left.
+        is_lost: whether chunks were lost half-way. The records then stay between head and
+            snapshot, which no commit can continue, until another snapshot comes.
+    """
+
+    snapshot: Snapshot
+    snapshot_offset: int
+    next_chunk_offset: int
+    after_path: str | None = None
+    is_merged: bool = False
+    is_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +103,20 @@ class RepoState:
 
     Attributes:
         did: the repository.
-        source: the last event that changed this state.
+        source: the last event or answer that changed this state.
         active: whether the account may be shown.
         status: why not, as the upstream says it, or None.
-        account: the event that `active` and `status` come from, or None if there was none.
+        account: who said `active` and `status`, or None if nobody did.
         sync: how what we hold relates to what was signed.
-        reason: why it is desynchronized (a `Desync`, or the reason of a refused commit), or None.
+        reason: why it is desynchronized, or was when a snapshot came (a `Desync`, or the reason
+            of a refused commit), or None.
         desynchronized_us: since when, by the receive time of that event, or None.
+        requested_us: when its repair was last requested, by the receive time of what made it
+            necessary; None if it was not.
         head: the commit whose records we hold, or None if we hold none.
         seen: the newest commit known to be signed, or None.
+        waiting: what came while something was missing, to be judged behind the next snapshot.
+        applying: the snapshot that is being applied; None unless one is.
         deleted_rev: the last revision that went with a deletion of the account, or None. Records
             up to it are gone or going, and commits up to it are ignored.
         is_purging: whether some of those records still wait for their tombstones.
@@ -87,8 +130,11 @@ class RepoState:
     sync: Sync = Sync.UNKNOWN
     reason: str | None = None
     desynchronized_us: int | None = None
+    requested_us: int | None = None
     head: Head | None = None
     seen: Signed | None = None
+    waiting: tuple[Waiting, ...] = ()
+    applying: Applying | None = None
     deleted_rev: Tid | None = None
     is_purging: bool = False
 
@@ -118,6 +164,7 @@ def encode_repo(state: RepoState) -> bytes:
             "sync": state.sync,
             "reason": state.reason,
             "desynchronized_us": state.desynchronized_us,
+            "requested_us": state.requested_us,
             "rev": head[0],
             "commit": head[1],
             "data": head[2],
@@ -125,6 +172,8 @@ def encode_repo(state: RepoState) -> bytes:
             "seen_rev": seen[0],
             "seen_commit": seen[1],
             "seen_data": seen[2],
+            "waiting": [waiting._asdict() for waiting in state.waiting],
+            "applying": None if state.applying is None else _applying_fields(state.applying),
             "deleted_rev": state.deleted_rev,
             "purging": state.is_purging,
             **state.source._asdict(),
@@ -151,7 +200,7 @@ def parse_repo(value: bytes) -> RepoState:
         if found["seen_rev"] is not None:
             seen = Signed(found["seen_rev"], found["seen_commit"], found["seen_data"])
         account = None
-        if found["account_seq"] is not None:
+        if found["account_host"] is not None:
             account = AccountMark(
                 found["account_host"], found["account_seq"], found["account_time"]
             )
@@ -164,10 +213,38 @@ def parse_repo(value: bytes) -> RepoState:
             sync=Sync(found["sync"]),
             reason=found["reason"],
             desynchronized_us=found["desynchronized_us"],
+            requested_us=found["requested_us"],
             head=head,
             seen=seen,
+            waiting=tuple([Waiting(**waiting) for waiting in found["waiting"]]),
+            applying=None if found["applying"] is None else _applying(found),
             deleted_rev=found["deleted_rev"],
             is_purging=found["purging"],
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a repository of version 1: {error!r}") from error
+
+
+def _applying_fields(applying: Applying) -> dict[str, Any]:
+    snapshot = asdict(applying.snapshot)
+    del snapshot["did"]  # the repository's
+    return snapshot | {
+        "snapshot_offset": applying.snapshot_offset,
+        "next_chunk_offset": applying.next_chunk_offset,
+        "after_path": applying.after_path,
+        "merged": applying.is_merged,
+        "lost": applying.is_lost,
+    }
+
+
+def _applying(repo: dict[str, Any]) -> Applying:
+    fields = repo["applying"]
+    progress = {
+        "snapshot_offset": fields.pop("snapshot_offset"),
+        "next_chunk_offset": fields.pop("next_chunk_offset"),
+        "after_path": fields.pop("after_path"),
+        "is_merged": fields.pop("merged"),
+        "is_lost": fields.pop("lost"),
+    }
+    cause = Cause(fields.pop("cause"))
+    return Applying(Snapshot(did=repo["did"], cause=cause, **fields), **progress)

@@ -27,7 +27,7 @@ from pipelines.kafka.copies import CopyMeta
 from pipelines.rocks import open_rocks, put, put_meta, scan
 
 # Raised when the layout changes: a store of another format is built anew.
-FORMAT = 1
+FORMAT = 2
 
 _REPO, _PURGING, _RECORD = b"r", b"g", b"p"
 

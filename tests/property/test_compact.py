@@ -32,6 +32,11 @@ def history(steps: list[list[int]]) -> tuple[list[Event], list[Tree]]:
     return events, trees
 
 
+def seq_of(event: Event) -> int:
+    assert event.source.seq is not None
+    return event.source.seq
+
+
 def apply(tree: Tree, ops: tuple[EventOp, ...]) -> None:
     for op in ops:
         if op.action is Action.DELETE:
@@ -74,7 +79,7 @@ def test_what_is_held_is_always_the_tree_of_the_head(
         apply(tree, reduction.ops)
         state = reduction.state or known
         assert state is not None
-        newest = max(newest, event.source.seq)
+        newest = max(newest, seq_of(event))
         assert state.seen is not None
         number = int(state.seen.commit.removeprefix("commit-"))
         assert number == newest
@@ -114,7 +119,7 @@ def test_after_a_deletion_nothing_of_before_returns(
     gone = reduce_event(state, account(99, active=False, status="deleted")).state
     back = reduce_event(gone, account(100)).state
     assert back is not None
-    seen = {event.source.seq for event in arrived[:moment]}
+    seen = {seq_of(event) for event in arrived[:moment]}
     for event in events:
-        if seen and event.source.seq <= max(seen):
+        if seen and seq_of(event) <= max(seen):
             assert reduce_event(back, event).ops == ()

@@ -17,6 +17,7 @@ from pipelines.atproto.cid import cid_of, encode_cid
 from pipelines.atproto.errors import Reason
 from pipelines.atproto.syntax import parse_nsid
 from pipelines.bridge.gaps import GapReason
+from pipelines.compact.state import Sync
 from pipelines.kafka.beat import State
 from pipelines.kafka.topics import Format, PartitionBy, TopicSpec, registry, validator
 
@@ -37,7 +38,10 @@ KINDS = {
     "parked": (None, set()),
     "minutes": (None, set()),
     "records": ("operation", {"create", "update", "delete"}),
-    "repos": ("sync", {"unknown", "synchronized", "desynchronized"}),
+    "repos": ("sync", set(Sync)),
+    "resyncs": (None, set()),
+    "chunks": (None, set()),
+    "snapshots": ("kind", {"snapshot", "absent"}),
     "status": ("state", set(State)),
 }
 HOURS_MS = 3_600_000
@@ -107,6 +111,9 @@ def test_everything_about_one_account_is_partitioned_alike() -> None:
         "latest",
         "identities",
         "parked",
+        "resyncs",
+        "chunks",
+        "snapshots",
     }
 
 

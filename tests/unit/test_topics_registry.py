@@ -48,12 +48,15 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
         "minutes",
         "quarantine",
         "repos",
+        "resyncs",
+        "chunks",
+        "snapshots",
         "status",
     }
     assert "records.app.bsky.feed.like" in topics
     assert "records.other" in topics
     assert "records" not in topics
-    assert len(topics) == 11 + 2 * (len(registry().admitted_collections) + 1)
+    assert len(topics) == 14 + 2 * (len(registry().admitted_collections) + 1)
 
 
 def test_entry_is_typed() -> None:
