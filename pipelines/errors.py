@@ -43,6 +43,14 @@ class ConfigError(Exception):
         self.problems = problems
 
 
+class RefusalCeilingError(ConfigError):
+    """So much is refused at once that a person has to say whether it is right.
+
+    A start with the same settings would come to the same, a little further on in the quarantine:
+    hence exit code 2, after which nobody starts the process again.
+    """
+
+
 class FencedError(Exception):
     """The transactional producer cannot go on; only a new one with the same id can.
 

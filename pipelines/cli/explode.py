@@ -48,6 +48,12 @@ from pipelines.process import stop_event
     help="How long a frame waits for an identity that nobody can tell, before it goes to "
     "quarantine; well below the retention of frames.",
 )
+@click.option(
+    "--no-refusal-ceiling",
+    is_flag=True,
+    help="Go on although refusals span many accounts and servers at once. Without it the worker "
+    "then stops, with nothing of the batch committed: such refusals are likely our own fault.",
+)
 @resolver_options
 @metrics_option
 @kafka_options
@@ -56,6 +62,8 @@ def command(
     state_dir: Path | None,
     memory_keys: int,
     give_up_after: float,
+    *,
+    no_refusal_ceiling: bool,
     resolver: Resolver,
     kafka: KafkaConfig,
 ) -> None:
@@ -79,5 +87,7 @@ def command(
             folder,
             slot=slot,
             should_stop=stop.is_set,
-            limits=service.Limits(memory_keys, give_up_after),
+            limits=service.Limits(
+                memory_keys, give_up_after, has_refusal_ceiling=not no_refusal_ceiling
+            ),
         )

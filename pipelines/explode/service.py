@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.config import KafkaConfig
+from pipelines.explode.ceiling import RefusalWindow
 from pipelines.explode.identities import HeldIdentities
 from pipelines.explode.outputs import OutputTopics
 from pipelines.explode.stage import STAGE, ExplodeStage
@@ -38,10 +39,12 @@ class Limits:
     Attributes:
         keys_count: signing keys in memory.
         waiting_s: how long a frame may wait for its account's identity, seconds.
+        has_refusal_ceiling: whether it stops when refusals look like our own fault.
     """
 
     keys_count: int = DEFAULT_KEYS_COUNT
     waiting_s: float = DEFAULT_LIMIT_S
+    has_refusal_ceiling: bool = True
 
 
 DEFAULT_LIMITS = Limits()
@@ -71,6 +74,7 @@ def run(
         BrokerUnavailableError: no broker answers at the start, or another process has the stores.
         FencedError: another process runs in this slot.
         OffsetLostError: frames were deleted before they were read.
+        RefusalCeilingError: so much is refused that the fault is likely ours.
     """
     folder.mkdir(parents=True, exist_ok=True)
     purpose = f"has the stores in {folder}"
@@ -149,7 +153,8 @@ def create_stage(
         clock_us=_now_us,
         limit_s=limits.waiting_s,
     )
-    return ExplodeStage(keys, identities, waiting, topics)
+    refusals = RefusalWindow(is_binding=limits.has_refusal_ceiling)
+    return ExplodeStage(keys, identities, waiting, topics, refusals)
 
 
 def output_topics(kafka: KafkaConfig, topics: Registry) -> OutputTopics:

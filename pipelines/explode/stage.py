@@ -9,6 +9,7 @@ from pipelines.atproto.errors import Reason
 from pipelines.atproto.frames import IdentityMessage
 from pipelines.atproto.syntax import Did
 from pipelines.errors import IdentityUnavailableError
+from pipelines.explode.ceiling import RefusalWindow
 from pipelines.explode.identities import HeldIdentities
 from pipelines.explode.outputs import OutputTopics, Source, given_up_outputs, outputs_of
 from pipelines.explode.pointers import SIGNED_KINDS, Pointer
@@ -41,6 +42,7 @@ class ExplodeStage:
         identities: HeldIdentities,
         waiting: WaitingFrames,
         topics: OutputTopics,
+        refusals: RefusalWindow,
     ) -> None:
         """Wires the stage, which closes what it was given.
 
@@ -49,11 +51,13 @@ class ExplodeStage:
             identities: the shelf of the ring.
             waiting: frames that cannot be judged now.
             topics: where outputs go.
+            refusals: the frames judged last; says when too much is refused.
         """
         self._keys = keys
         self._identities = identities
         self._waiting = waiting
         self._topics = topics
+        self._refusals = refusals
         self._kinds = {
             topics.events: "events",
             topics.quarantine: "quarantine",
@@ -65,7 +69,12 @@ class ExplodeStage:
     @property
     def groups(self) -> dict[str, Mapping[str, int]]:
         """What was counted, and what is known of identities."""
-        return {**self.tally.groups, **self._keys.groups, "parked": self._waiting.counts}
+        return {
+            **self.tally.groups,
+            **self._keys.groups,
+            "parked": self._waiting.counts,
+            "refused_lately": self._refusals.counts,
+        }
 
     def close(self) -> None:
         """Cuts off look-ups and closes the stores."""
@@ -92,6 +101,7 @@ class ExplodeStage:
 
         Raises:
             IdentityUnavailableError: as many frames wait as may.
+            RefusalCeilingError: too much is refused; nothing of the batch may be committed.
         """
         did = _did(message)
         if self._waiting.holds(did, message.partition):
@@ -139,6 +149,7 @@ class ExplodeStage:
 
         Raises:
             IdentityUnavailableError: nobody can tell the signing key now.
+            RefusalCeilingError: with this one too much is refused.
         """
         source = source_of(message)
         did = _did(message)
@@ -161,6 +172,10 @@ class ExplodeStage:
                 offset=message.offset,
                 detail=verdict.error.detail,
             )
+            known = self._identities.get(did)
+            self._refusals.refuse(did, None if known is None else known.pds)
+        if not isinstance(verdict, Refused):
+            self._refusals.accept(did)
         self.tally.add(*_category(verdict))
         return outputs_of(verdict, source, self._topics) + self._identities.take(
             did, message.partition

@@ -192,6 +192,14 @@ METRICS: Final = (
     _counter("proven", "frames", "frames proven", Group("proven"), "kind"),
     _counter("unsigned", "frames", "frames in which nothing is signed", Group("unsigned"), "kind"),
     _counter("refused", "frames", "frames refused", Group("refused"), "reason"),
+    _gauge(
+        "refused_lately",
+        "frames, accounts, servers",
+        "what was refused of the last 500 frames; from 50 accounts on 5 servers on, and more "
+        "than half of the accounts, the worker stops",
+        Group("refused_lately"),
+        "what",
+    ),
     _counter("skipped", "frames", "frames with nothing to judge", Group("skipped"), "kind"),
     _counter("written", "messages", "messages written, by topic", Group("written"), "topic"),
     _counter("lookups", "look-ups", "looks for identities, by where", Group("lookups"), "where"),

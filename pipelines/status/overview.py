@@ -21,7 +21,9 @@ SILENT_AFTER_S = 10.0
 
 # Groups of numbers that say what is now: those of a process that is gone count no longer. The
 # others are counts since the start.
-_PRESENT_GROUPS = frozenset({"parked", "repos", "last_minute", "last_minute_languages"})
+_PRESENT_GROUPS = frozenset(
+    {"parked", "refused_lately", "repos", "last_minute", "last_minute_languages"}
+)
 
 _MAY_END = frozenset(spec.name for spec in STAGES if spec.may_end)
 

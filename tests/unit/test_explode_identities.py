@@ -18,9 +18,11 @@ from support.identities import (
 )
 from support.repo import DID, Repo, record
 
+from pipelines.atproto.syntax import Did
 from pipelines.config import KafkaConfig
-from pipelines.errors import IdentityUnavailableError
+from pipelines.errors import IdentityUnavailableError, RefusalCeilingError
 from pipelines.explode import identities
+from pipelines.explode.ceiling import Limits, RefusalWindow
 from pipelines.explode.identities import HeldIdentities
 from pipelines.explode.outputs import OutputTopics
 from pipelines.explode.stage import ExplodeStage
@@ -39,6 +41,7 @@ from pipelines.kafka.messages import InputMessage, Position
 
 TOPIC = "identities"
 PARTITION = 0
+CEILING = Limits(accounts_count=3, servers_count=3, window_count=10)
 
 
 class Topic:
@@ -135,7 +138,7 @@ class World:
             clock_us=self.clock,
         )
         topics = OutputTopics("events", "quarantine", TOPIC, "parked", "records.other", {})
-        self.stage = ExplodeStage(self.ring, self.held, waiting, topics)
+        self.stage = ExplodeStage(self.ring, self.held, waiting, topics, RefusalWindow(CEILING))
 
     def restore(self, partitions: Sequence[int] = (PARTITION,)) -> None:
         for _ in self.stage.restore(partitions):
@@ -240,3 +243,23 @@ def test_what_is_known_of_an_account_goes_out_with_a_frame_that_is_given_up(
     work = world.stage.background([PARTITION])
     assert work is not None
     assert [m.topic for m in work.outputs] == ["events", "quarantine", TOPIC, "parked"]
+
+
+def test_refusals_across_accounts_and_servers_stop_the_worker(world: World) -> None:
+    """The server is the one that the account's identity names, whoever brought the frame."""
+
+    def unreadable(did: Did) -> InputMessage:
+        headers = [("host", b"relay.example"), ("received_us", b"5")]
+        return InputMessage("frames", PARTITION, 0, 0, did.encode(), b"", headers)
+
+    accounts = {ALICE: "a", BOB: "b", CAROL: "b", DAVE: "d"}
+    for did, server in accounts.items():
+        world.topic.write(replace(world.entry(), did=did, pds=f"https://{server}.example"))
+    world.stage.background([PARTITION])
+    for did in (ALICE, BOB, CAROL):
+        assert [message.topic for message in world.stage.process(unreadable(did))] == [
+            "quarantine"
+        ]
+    with pytest.raises(RefusalCeilingError, match="4 accounts on 3 known servers"):
+        world.stage.process(unreadable(DAVE))
+    assert world.stage.groups["refused_lately"] == {"frames": 4, "accounts": 4, "servers": 3}
