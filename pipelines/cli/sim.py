@@ -97,6 +97,14 @@ def _parse_mix(
     help="With --accounts: records of each account before the stream begins.",
 )
 @click.option(
+    "--hosts",
+    "hosts_count",
+    type=click.IntRange(min=1),
+    show_default="1",
+    metavar="COUNT",
+    help="With --accounts: PDSes among which the accounts are spread.",
+)
+@click.option(
     "--mix",
     "shares",
     multiple=True,
@@ -141,6 +149,7 @@ def command(
     seed: int | None,
     events_count: int | None,
     records_count: int | None,
+    hosts_count: int | None,
     shares: dict[str, float],
     truth_path: Path | None,
     port: int,
@@ -162,6 +171,7 @@ def command(
             accounts_count,
             seed=seed or 0,
             records_count=records_count or 0,
+            hosts_count=hosts_count or 1,
             mix=Mix(**shares),
         )
         network = GeneratedNetwork(settings, events_count=events_count, truth_path=truth_path)
@@ -171,6 +181,7 @@ def command(
             "--seed": seed,
             "--events": events_count,
             "--records": records_count,
+            "--hosts": hosts_count,
             "--mix": shares or None,
             "--truth": truth_path,
         }

@@ -16,7 +16,9 @@
     relay.py       com.atproto.sync.subscribeRepos
     directory.py   PLC directory and did:web documents
     export.py      the export of the PLC directory
-    repos.py       com.atproto.sync.getRepo and its relatives
+    hosts.py       the relay and the PDSes as they answer over HTTP, with their faults
+    repos.py         com.atproto.sync.getRepo and its relatives
+    listings.py      listRepos, listHosts, listReposByCollection
     state.py       what the handlers share
     app.py         all of it as one web application, with status, truth and faults
     service.py     the running server

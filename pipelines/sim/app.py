@@ -3,22 +3,23 @@
 `GET /sim/status` counts what was served. `GET /sim/truth` tells what really happened up to the
 last emitted frame, of all accounts, and `GET /sim/truth/{did}` of one, with path → record CID;
 only a generated network knows. `POST /sim/faults` breaks things and mends them: a JSON
-object with the fields of `Faults`, of which those that are absent stay as they are.
+object with the fields of `Faults`, of which those that are absent stay as they are, and `hosts`
+is an object of objects with the fields of `HostFaults`.
 """
 
 import asyncio
 import contextlib
 import dataclasses
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
 from pipelines.relay import SUBSCRIBE_PATH
-from pipelines.sim import directory, export, repos
+from pipelines.sim import directory, export, listings, repos
+from pipelines.sim.hosts import HOST_PATIENCE, Answer, Handler, HostPatience, as_host
 from pipelines.sim.ports import Network
 from pipelines.sim.relay import RELAY, Relay
 from pipelines.sim.state import (
@@ -27,11 +28,22 @@ from pipelines.sim.state import (
     PATIENCE,
     REQUESTS,
     Faults,
+    HostFaults,
     Patience,
     Requests,
 )
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_OF_PDS: Final[Mapping[str, Answer]] = {
+    "getRepo": repos.get_repo,
+    "getLatestCommit": repos.get_latest_commit,
+    "getRepoStatus": repos.get_repo_status,
+    "listRepos": listings.list_repos,
+}
+_OF_RELAY: Final[Mapping[str, Answer]] = {
+    **_OF_PDS,
+    "listHosts": listings.list_hosts,
+    "listReposByCollection": listings.list_repos_by_collection,
+}
 
 
 def build_app(network: Network, relay: Relay, faults: Faults) -> web.Application:
@@ -43,15 +55,11 @@ def build_app(network: Network, relay: Relay, faults: Faults) -> web.Application
     app[PATIENCE] = Patience()
     app[REQUESTS] = Requests()
     app[export.EXPORT] = export.ExportLog()
-    sync = "/xrpc/com.atproto.sync."
+    app[HOST_PATIENCE] = HostPatience()
     app.add_routes(
         [
             # The name of a route is what its requests are counted under; the others are not.
             web.get(SUBSCRIBE_PATH, relay.serve, name="subscribeRepos"),
-            web.get(f"{sync}getRepo", repos.get_repo, name="getRepo"),
-            web.get(f"{sync}getLatestCommit", repos.get_latest_commit, name="getLatestCommit"),
-            web.get(f"{sync}getRepoStatus", repos.get_repo_status, name="getRepoStatus"),
-            web.get(f"{sync}listRepos", repos.list_repos, name="listRepos"),
             web.get("/web/{id}/.well-known/did.json", directory.web_document, name="web_document"),
             web.get("/export", export.plc_export, name="plc_export"),
             web.get("/{did}", directory.plc_document, name="plc_document"),
@@ -62,6 +70,11 @@ def build_app(network: Network, relay: Relay, faults: Faults) -> web.Application
             web.get("/sim/truth/{did}", _get_truth),
         ]
     )
+    for name, answer in _OF_RELAY.items():
+        app.router.add_get(f"/xrpc/com.atproto.sync.{name}", as_host(answer), name=name)
+    for name, answer in _OF_PDS.items():
+        path = f"/pds/{{host}}/xrpc/com.atproto.sync.{name}"
+        app.router.add_get(path, as_host(answer), name=f"pds_{name}")
     app.cleanup_ctx.append(_working)
     app.on_shutdown.append(_close_sockets)
     return app
@@ -73,7 +86,7 @@ def status(app: web.Application) -> dict[str, Any]:
 
 
 @web.middleware
-async def _count_requests(request: web.Request, handler: _Handler) -> web.StreamResponse:
+async def _count_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
     name = request.match_info.route.name
     if name is not None:
         request.app[REQUESTS].count_by_kind[name] += 1
@@ -87,13 +100,15 @@ async def _get_status(request: web.Request) -> web.Response:
 async def _set_faults(request: web.Request) -> web.Response:
     faults = request.app[FAULTS]
     try:
-        changed = dataclasses.replace(faults, **await request.json())
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
+        wanted = await request.json()
+        if "hosts" in wanted:
+            hosts = wanted["hosts"].items()
+            wanted["hosts"] = {name: HostFaults(**fields) for name, fields in hosts}
+        changed = dataclasses.replace(faults, **wanted)
+    except (AttributeError, TypeError, ValueError) as error:
         return web.json_response({"message": str(error)}, status=HTTPStatus.BAD_REQUEST)
-    faults.plc_down = changed.plc_down
-    faults.plc_per_s = changed.plc_per_s
-    faults.drop_after_count = changed.drop_after_count
-    faults.withheld_percent = changed.withheld_percent
+    for item in dataclasses.fields(faults):
+        setattr(faults, item.name, getattr(changed, item.name))
     return web.json_response(dataclasses.asdict(faults))
 
 

@@ -19,6 +19,8 @@ class Status(StrEnum):
     """Why an account is not active. Lexicon com.atproto.sync.subscribeRepos#account."""
 
     DEACTIVATED = "deactivated"
+    SUSPENDED = "suspended"
+    TAKENDOWN = "takendown"
     DELETED = "deleted"
 
 
@@ -37,6 +39,18 @@ class Head:
     tree: Tree
 
 
+class Left(NamedTuple):
+    """A PDS that an account has moved away from.
+
+    Attributes:
+        host: its name.
+        head: the repository as it still is there.
+    """
+
+    host: str
+    head: Head
+
+
 @dataclass(frozen=True, slots=True)
 class AccountState:
     """An account after an event.
@@ -48,6 +62,7 @@ class AccountState:
         is_announced: whether an `#account` has told of it; before, its host does not know it.
         status: None while it is active.
         head: None before the first commit and after a deletion.
+        left: where it was before, once for each move.
     """
 
     did: Did
@@ -56,6 +71,12 @@ class AccountState:
     is_announced: bool = False
     status: Status | None = None
     head: Head | None = None
+    left: tuple[Left, ...] = ()
+
+    @property
+    def host(self) -> str:
+        """Name of the PDS on which it lives."""
+        return self.identity.pds.removeprefix("https://")
 
 
 class WrittenOp(NamedTuple):
@@ -70,6 +91,20 @@ class WrittenOp(NamedTuple):
     record: bytes | None
 
 
+class Untold(NamedTuple):
+    """A change of a repository that nobody was told of.
+
+    Attributes:
+        time_us: when it happened, microseconds since the epoch.
+        state: the account afterwards.
+        ops: what was done; each path once.
+    """
+
+    time_us: int
+    state: AccountState
+    ops: tuple[WrittenOp, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One frame, and the truth about it.
@@ -81,6 +116,8 @@ class Event:
         frame: the websocket message.
         state: the account afterwards.
         ops: what a commit did.
+        untold: what happened without a frame of its own since the event before; it is true from
+            the moment of this one on, and may be of other accounts.
     """
 
     seq: int
@@ -89,3 +126,4 @@ class Event:
     frame: bytes
     state: AccountState
     ops: tuple[WrittenOp, ...] = ()
+    untold: tuple[Untold, ...] = ()

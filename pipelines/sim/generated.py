@@ -10,7 +10,8 @@ is a value, so an export may take its time while the repository goes on.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +19,9 @@ from pipelines.atproto.car import write_car_chunks
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.mst.tree import Entry
 from pipelines.sim.events import AccountState, Status
-from pipelines.sim.generator import Generator
+from pipelines.sim.generator import Generator, host_names
 from pipelines.sim.mix import Settings
-from pipelines.sim.ports import Account, Emission, Identity
+from pipelines.sim.ports import ERROR_BY_STATUS, Account, CarSource, Emission, Identity
 from pipelines.sim.stream import PREPARED_BYTES, RETAINED_BYTES, Stream
 from pipelines.sim.truth import AccountTruth, Truth, TruthLog
 
@@ -55,6 +56,7 @@ class GeneratedNetwork:
         """
         generator = Generator(settings)
         self.known = Truth(generator.established)
+        self._hosts = host_names(settings.hosts_count)
         self._events = generator.events()
         self._events_count = events_count
         self._prepared_bytes = prepared_bytes
@@ -86,14 +88,32 @@ class GeneratedNetwork:
         logs = (state.identity.audit_log() for state in self.known.states())
         return (log for log in logs if log is not None)
 
-    def find_account(self, did: str) -> Account | None:
-        """Returns what the host answers about a repository."""
-        state = self.known.state(did)
-        return None if state is None else self._account(state)
+    def list_hosts(self) -> Sequence[str]:
+        """Returns the names of all PDSes."""
+        return self._hosts
 
-    def list_accounts(self) -> Iterator[tuple[str, Account]]:
+    def host_of(self, did: str) -> str | None:
+        """Returns the PDS on which an account lives."""
+        state = self.known.state(did)
+        return None if state is None else state.host
+
+    def find_account(
+        self, did: str, host: str | None = None, *, is_stale: bool = False
+    ) -> Account | None:
+        """Returns what a host answers about a repository."""
+        state = self.known.state(did)
+        return None if state is None else self._account(state, host, is_stale=is_stale)
+
+    def list_accounts(self, host: str | None = None) -> Iterator[tuple[str, Account]]:
         """Yields DIDs and accounts, the oldest first; also of those that are gone."""
-        return ((state.did, self._account(state)) for state in self.known.states())
+        for state in self.known.states():
+            account = self._account(state, host)
+            if account is not None:
+                yield state.did, account
+
+    def has_collection(self, did: str, collection: str) -> bool:
+        """Tells whether an account has a record of a collection."""
+        return self.known.has_collection(did, collection)
 
     def truth(self, did: str | None = None) -> dict[str, Any] | None:
         """Returns what really happened, of one account or all, as JSON."""
@@ -104,26 +124,37 @@ class GeneratedNetwork:
         if self._log is not None:
             self._log.close()
 
-    def _account(self, state: AccountState) -> Account:
-        if not state.is_announced or state.status is Status.DELETED:
-            return _UNKNOWN
-        status: dict[str, Any] = {"active": state.status is None}
-        if state.status is not None:
-            status["status"] = state.status
-        repo_status = {"did": state.did, **status}
-        head = state.head
-        if head is None:
-            return Account(_NOT_FOUND, repo_status)
-        rev, cid = head.commit.rev, encode_cid(head.commit_cid)
-        listing = {"did": state.did, "head": cid, "rev": rev, **status}
-        if state.status is not None:
-            return Account({"error": "RepoDeactivated"}, repo_status, listing)
-        return Account(
-            {"cid": cid, "rev": rev},
-            repo_status | {"rev": rev},
-            listing,
-            lambda: export(self.known.account(state.did)),
-        )
+    def _account(
+        self, state: AccountState, host: str | None, *, is_stale: bool = False
+    ) -> Account | None:
+        if host is not None and host != state.host:
+            # The latest: it may have been there more than once.
+            left = next((left for left in reversed(state.left) if left.host == host), None)
+            if left is None:
+                return None
+            if state.status is Status.DELETED:
+                return _UNKNOWN
+            return _answers(replace(state, status=Status.DEACTIVATED, head=left.head), None)
+        if is_stale and (stale := self.known.stale_account(state.did)) is not None:
+            return _answers(stale.state, lambda: export(stale))
+        return _answers(state, lambda: export(self.known.account(state.did)))
+
+
+def _answers(state: AccountState, car: CarSource | None) -> Account:
+    if not state.is_announced or state.status is Status.DELETED:
+        return _UNKNOWN
+    status: dict[str, Any] = {"active": state.status is None}
+    if state.status is not None:
+        status["status"] = state.status
+    repo_status = {"did": state.did, **status}
+    head = state.head
+    if head is None:
+        return Account(_NOT_FOUND, repo_status)
+    rev, cid = head.commit.rev, encode_cid(head.commit_cid)
+    listing = {"did": state.did, "head": cid, "rev": rev, **status}
+    if state.status is not None:
+        return Account({"error": ERROR_BY_STATUS[state.status]}, repo_status, listing)
+    return Account({"cid": cid, "rev": rev}, repo_status | {"rev": rev}, listing, car)
 
 
 def export(account: AccountTruth) -> Iterator[bytes]:

@@ -29,12 +29,19 @@ from pipelines.sim.events import AccountState, Event, Head, Status, WrittenOp
 from pipelines.sim.identities import AccountIdentity, PlcIdentity, WebIdentity, create_identity
 from pipelines.sim.mix import Settings
 
-# What the documents say. Nothing listens there: DIDs are hashes of operations with this address,
-# and would be others with every free port of this machine.
-PDS_URL: Final = "https://pds.sim.example"
 _HANDLE_DOMAIN: Final = "sim.example"
 
 _MAX_GAP: Final = 5
+
+
+def host_names(count: int) -> tuple[str, ...]:
+    """Returns the names of PDSes as documents have them.
+
+    Nothing listens there: DIDs are hashes of operations with these names, and would be others with
+    every free port of this machine.
+    """
+    return tuple(f"pds{number or ''}.{_HANDLE_DOMAIN}" for number in range(count))
+
 
 _Happening = Callable[[Author], Iterator[Event]]
 
@@ -51,6 +58,7 @@ class Generator:
         """Makes what exists before the first event."""
         self._mix = mix = settings.mix
         self._settings = settings
+        self._hosts = host_names(settings.hosts_count)
         self._random = Random(settings.seed)  # noqa: S311 - nothing here is secret
         self._rotation_key = self._key("rotation", is_p256=False)
         self.clock = Clock(self._random.randint(0, MAX_TID_CLOCK_ID))
@@ -189,17 +197,18 @@ class Generator:
         self._authors_count += 1
         signing_key = self._account_key(number, 1)
         handle = Handle(f"user{number}.{_HANDLE_DOMAIN}")
+        pds = f"https://{self._hosts[number % len(self._hosts)]}"
         identity: AccountIdentity
         if self._random.random() < self._mix.did_web:
             # With the seed: networks have no account in common.
             did = Did(f"did:web:user{number}.web{self._settings.seed}.{_HANDLE_DOMAIN}")
-            identity = WebIdentity(did, signing_key.verifying_key, handle, PDS_URL)
+            identity = WebIdentity(did, signing_key.verifying_key, handle, pds)
         else:
             identity = create_identity(
                 signing_key.verifying_key,
                 self._rotation_key,
                 handle=handle,
-                pds=PDS_URL,
+                pds=pds,
                 created_at=self.clock.text(),
             )
         self._content.remember_person(identity.did)

@@ -52,6 +52,12 @@ class PlcIdentity:
     did: Did
     entries: tuple[DirectoryEntry, ...]
 
+    @property
+    def pds(self) -> str:
+        """Origin of the account's server."""
+        endpoint: str = self.entries[-1].fields["services"]["atproto_pds"]["endpoint"]
+        return endpoint
+
     def with_handle(
         self, handle: Handle, rotation_key: SigningKey, created_at: str
     ) -> "PlcIdentity":
@@ -64,6 +70,16 @@ class PlcIdentity:
         """Returns the identity after an operation that names another signing key."""
         methods = {"verificationMethods": {"atproto": signing_key.did_key()}}
         return self._updated(methods, rotation_key, created_at)
+
+    def moved(
+        self, pds: str, signing_key: VerifyingKey, rotation_key: SigningKey, created_at: str
+    ) -> "PlcIdentity":
+        """Returns the identity after an operation that names another server and its key."""
+        changes = {
+            "verificationMethods": {"atproto": signing_key.did_key()},
+            "services": _services(pds),
+        }
+        return self._updated(changes, rotation_key, created_at)
 
     def _updated(
         self, changes: Mapping[str, Any], rotation_key: SigningKey, created_at: str
@@ -83,8 +99,7 @@ class PlcIdentity:
     def document(self) -> dict[str, Any]:
         """Returns the DID document that follows from the last operation."""
         fields = self.entries[-1].fields
-        pds = fields["services"]["atproto_pds"]["endpoint"]
-        return _document(self.did, self.signing_key, fields["alsoKnownAs"], pds)
+        return _document(self.did, self.signing_key, fields["alsoKnownAs"], self.pds)
 
     def audit_log(self) -> list[dict[str, Any]]:
         """Returns what the directory answers under `/log/audit`."""
@@ -124,6 +139,10 @@ class WebIdentity:
         """Returns the identity after its document was changed to name another signing key."""
         return replace(self, signing_key=signing_key)
 
+    def moved(self, pds: str, signing_key: VerifyingKey) -> "WebIdentity":
+        """Returns the identity after its document was changed to name another server."""
+        return replace(self, pds=pds, signing_key=signing_key)
+
     def document(self) -> dict[str, Any]:
         """Returns the DID document."""
         return _document(self.did, self.signing_key, [f"at://{self.handle}"], self.pds)
@@ -157,13 +176,17 @@ def create_identity(
         "rotationKeys": [rotation_key.verifying_key.did_key()],
         "verificationMethods": {"atproto": signing_key.did_key()},
         "alsoKnownAs": [f"at://{handle}"],
-        "services": {"atproto_pds": {"type": PDS_TYPE, "endpoint": pds}},
+        "services": _services(pds),
         "prev": None,
     }
     signed = _signed(fields, rotation_key)
     operation = parse_operation(signed)
     entry = DirectoryEntry(signed, encode_cid(operation.cid), created_at)
     return PlcIdentity(operation.did(), (entry,))
+
+
+def _services(pds: str) -> dict[str, Any]:
+    return {"atproto_pds": {"type": PDS_TYPE, "endpoint": pds}}
 
 
 def _signed(fields: Mapping[str, Any], rotation_key: SigningKey) -> dict[str, Any]:

@@ -80,10 +80,12 @@ class Settings:
         seed: tells networks with otherwise equal settings apart.
         records_count: records of each account before the first event. With any, all accounts
             exist before the stream begins; with none, it begins with their creation.
+        hosts_count: PDSes among which the accounts are spread.
         mix: how often what happens.
     """
 
     accounts_count: int
     seed: int = 0
     records_count: int = 0
+    hosts_count: int = 1
     mix: Mix = field(default_factory=Mix)

@@ -16,9 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.atproto.errors import FrameError
+from yarl import URL
+
+from pipelines.atproto.errors import FrameError, IdentityError
 from pipelines.atproto.frames import parse_envelope
+from pipelines.atproto.syntax import Did
 from pipelines.captures import CaptureError, read_frames
+from pipelines.identity.documents import parse_document
 from pipelines.sim.emission import CapturedFrame, CapturedHistory
 from pipelines.sim.ports import Account, Emission, Identity
 
@@ -55,13 +59,39 @@ class CapturedNetwork:
             if identity.audit_log is not None:
                 yield identity.audit_log
 
-    def find_account(self, did: str) -> Account | None:
-        """Returns what the host answered about a repository."""
-        return self.accounts.get(did)
+    def list_hosts(self) -> Sequence[str]:
+        """Returns the PDSes that documents name."""
+        hosts = (self.host_of(did) for did in self.identities)
+        return list(dict.fromkeys(host for host in hosts if host is not None))
 
-    def list_accounts(self) -> Iterable[tuple[str, Account]]:
-        """Returns DIDs and accounts in the order in which the host lists them."""
-        return self.accounts.items()
+    def host_of(self, did: str) -> str | None:
+        """Returns the PDS in an account's document."""
+        identity = self.identities.get(did)
+        if identity is None or identity.document is None:
+            return None
+        try:
+            pds = parse_document(Did(did), identity.document).pds
+        except IdentityError:
+            return None
+        return None if pds is None else URL(pds).authority
+
+    def find_account(
+        self, did: str, host: str | None = None, *, is_stale: bool = False
+    ) -> Account | None:
+        """Returns what the host answered about a repository; nobody remembers an older state."""
+        del is_stale
+        return self.accounts.get(did) if self._is_at(did, host) else None
+
+    def list_accounts(self, host: str | None = None) -> Iterable[tuple[str, Account]]:
+        """Yields DIDs and accounts in the order in which a host lists them."""
+        return (item for item in self.accounts.items() if self._is_at(item[0], host))
+
+    def has_collection(self, _did: str, _collection: str) -> None:
+        """The repositories of a capture are files that nobody has read."""
+
+    def _is_at(self, did: str, host: str | None) -> bool:
+        # Without a document nobody can say where it was: any host may have been asked.
+        return host is None or self.host_of(did) in (None, host)
 
     def truth(self, _did: str | None = None) -> None:
         """A capture has only what was seen."""

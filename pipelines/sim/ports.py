@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 # How many messages a subscriber is given at a time: enough that asking costs nothing, and few
 # enough that others get their turn.
@@ -115,6 +115,13 @@ class Identity:
     audit_log: Sequence[Any] | None = None
 
 
+# Why a repository is not served, by the status of its account. Lexicon com.atproto.sync.getRepo.
+ERROR_BY_STATUS: Final[Mapping[str, str]] = {
+    "takendown": "RepoTakendown",
+    "suspended": "RepoSuspended",
+    "deactivated": "RepoDeactivated",
+}
+
 # A repository as a CAR: a file, or what gives its pieces, taken at the moment of the call.
 CarSource: TypeAlias = Path | Callable[[], Iterator[bytes]]
 
@@ -145,11 +152,28 @@ class Network(Protocol):
     def list_logs(self) -> Iterable[Sequence[Any]]:
         """Yields the audit log of every did:plc."""
 
-    def find_account(self, did: str) -> Account | None:
-        """Returns what the host answers about a repository, if it knows it."""
+    def list_hosts(self) -> Sequence[str]:
+        """Returns the names of all PDSes, as in the addresses that documents name."""
 
-    def list_accounts(self) -> Iterable[tuple[str, Account]]:
-        """Yields DIDs and accounts in the order in which the host lists them."""
+    def host_of(self, did: str) -> str | None:
+        """Returns the PDS that an account's document names, if there is one."""
+
+    def find_account(
+        self, did: str, host: str | None = None, *, is_stale: bool = False
+    ) -> Account | None:
+        """Returns what a host answers about a repository, if it knows it.
+
+        Args:
+            did: the account.
+            host: a PDS; None for the relay, which knows what is so.
+            is_stale: before its latest commit, if anybody remembers.
+        """
+
+    def list_accounts(self, host: str | None = None) -> Iterable[tuple[str, Account]]:
+        """Yields DIDs and accounts in the order in which a host, or the relay, lists them."""
+
+    def has_collection(self, did: str, collection: str) -> bool | None:
+        """Tells whether an account has a record of a collection; None if nobody knows."""
 
     def truth(self, did: str | None = None) -> Mapping[str, Any] | None:
         """Returns what really happened, of one account or all, as JSON; None if nobody knows."""

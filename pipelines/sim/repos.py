@@ -1,133 +1,125 @@
-"""What the host of a repository answers about it: com.atproto.sync.getRepo and its relatives.
+"""What hosts answer about one repository: com.atproto.sync.getRepo and its relatives.
 
-`since` of getRepo is ignored: it answers with the whole repository, which contains what was asked
-for. Errors have the names of the lexicons.
-
-spec: I-04, I-08, I-09, I-11
+`since` of getRepo is checked and no more: it answers with the whole repository, which contains
+what was asked for. spec: I-04, I-06, I-08, I-11
 """
 
 import asyncio
-import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from pipelines.sim.ports import Account
-from pipelines.sim.state import NETWORK
+from pipelines.atproto.errors import IdentifierError
+from pipelines.atproto.syntax import parse_tid
+from pipelines.sim.hosts import Host, abort, xrpc_error
+from pipelines.sim.ports import ERROR_BY_STATUS, Account, CarSource
+from pipelines.sim.state import FAULTS, HostFaults
 
-# Lexicon com.atproto.sync.listRepos.
-_LIST_MAX_COUNT = 1000
-_LIST_DEFAULT_COUNT = 500
-
-# A generated repository is sent in pieces of about this size.
+# A repository is sent in pieces of about this size.
 _PIECE_BYTES = 64 * 1024
-
-_NUMBER = re.compile(r"[0-9]{1,9}")
-
-# Why a repository is not served, by the status of its account. Lexicon com.atproto.sync.getRepo.
-_ERROR_BY_STATUS = {
-    "takendown": "RepoTakendown",
-    "suspended": "RepoSuspended",
-    "deactivated": "RepoDeactivated",
-}
+# One that comes slowly, in so many pieces a second.
+_SLOW_PIECES = 10
 
 
-async def get_repo(request: web.Request) -> web.StreamResponse:
+async def get_repo(request: web.Request, host: Host) -> web.StreamResponse:
     """Answers com.atproto.sync.getRepo with a CAR of the whole repository."""
-    did, account = _account(request)
+    did, account = _account(request, host)
+    _check_since(request)
+    pds = host.network.host_of(did)
+    if host.name is None and request.app[FAULTS].relay_redirects and pds is not None:
+        where = f"https://{pds}{request.path_qs}"
+        return web.Response(status=HTTPStatus.FOUND, headers={"Location": where})
     status = account.repo_status
     if status.get("active") is not True:
-        name = status.get("error") or _ERROR_BY_STATUS.get(str(status.get("status")))
-        raise _error(name or "RepoNotFound", f"No repo is served for DID: {did}")
+        name = status.get("error") or ERROR_BY_STATUS.get(str(status.get("status")))
+        raise xrpc_error(name or "RepoNotFound", f"No repo is served for DID: {did}")
     if account.car is None:
-        raise _error("RepoNotFound", f"No repo is there for DID: {did}")
-    headers = {"Content-Type": "application/vnd.ipld.car"}
-    if isinstance(account.car, Path):
-        return web.FileResponse(account.car, headers=headers)
+        raise xrpc_error("RepoNotFound", f"No repo is there for DID: {did}")
     # Before anything is awaited: the repository as it is at this moment.
-    pieces = account.car()
-    response = web.StreamResponse(headers=headers)
+    pieces = _open(account.car)
+    response = web.StreamResponse(headers={"Content-Type": "application/vnd.ipld.car"})
     await response.prepare(request)
-    for batch in _batches(pieces):
-        await response.write(batch)
-        await asyncio.sleep(0)  # others have their turn while a large repository is sent
-    await response.write_eof()
+    await _send(request, response, pieces, host.faults)
     return response
 
 
-async def get_latest_commit(request: web.Request) -> web.Response:
+async def get_latest_commit(request: web.Request, host: Host) -> web.Response:
     """Answers com.atproto.sync.getLatestCommit."""
-    did, account = _account(request)
+    did, account = _account(request, host)
     return _answer(did, account.latest_commit)
 
 
-async def get_repo_status(request: web.Request) -> web.Response:
+async def get_repo_status(request: web.Request, host: Host) -> web.Response:
     """Answers com.atproto.sync.getRepoStatus."""
-    did, account = _account(request)
+    did, account = _account(request, host)
     return _answer(did, account.repo_status)
 
 
-async def list_repos(request: web.Request) -> web.Response:
-    """Answers com.atproto.sync.listRepos with the accounts whose head is known."""
-    start = _number(request, "cursor", default=0)
-    limit = _number(request, "limit", default=_LIST_DEFAULT_COUNT)
-    if not 1 <= limit <= _LIST_MAX_COUNT:
-        raise _error("InvalidRequest", f"limit is from 1 to {_LIST_MAX_COUNT}")
-    # Counted over all accounts, also those that are not listed: one that goes between two pages
-    # must not move those behind it.
-    accounts = enumerate(request.app[NETWORK].list_accounts())
-    listed = (
-        (position, account.listing)
-        for position, (_, account) in itertools.islice(accounts, start, None)
-        if account.listing is not None
-    )
-    page = list(itertools.islice(listed, limit))
-    body: dict[str, Any] = {"repos": [listing for _, listing in page]}
-    if next(listed, None) is not None:
-        body["cursor"] = str(page[-1][0] + 1)
-    return web.json_response(body)
-
-
-def _account(request: web.Request) -> tuple[str, Account]:
+def _account(request: web.Request, host: Host) -> tuple[str, Account]:
     did = request.query.get("did")
     if did is None:
-        raise _error("InvalidRequest", "did is missing")
-    account = request.app[NETWORK].find_account(did)
+        raise xrpc_error("InvalidRequest", "did is missing")
+    account = host.network.find_account(did, host.name, is_stale=host.faults.is_stale)
     if account is None:
-        raise _error("RepoNotFound", f"Could not find repo for DID: {did}")
+        raise xrpc_error("RepoNotFound", f"Could not find repo for DID: {did}")
     return did, account
+
+
+def _check_since(request: web.Request) -> None:
+    since = request.query.get("since")
+    try:
+        if since is not None:
+            parse_tid(since)
+    except IdentifierError:
+        raise xrpc_error("InvalidRequest", "since is not a revision") from None
 
 
 def _answer(did: str, answer: Mapping[str, Any]) -> web.Response:
     if "error" in answer:
-        raise _error(answer["error"], answer.get("message", f"No repo is served for DID: {did}"))
+        message = answer.get("message", f"No repo is served for DID: {did}")
+        raise xrpc_error(answer["error"], message)
     return web.json_response(answer)
 
 
-def _batches(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Joins small pieces to ones worth sending."""
-    batch, size = [], 0
+async def _send(
+    request: web.Request, response: web.StreamResponse, pieces: Iterable[bytes], faults: HostFaults
+) -> None:
+    """Sends a CAR, or as much of it as the host's faults allow."""
+    per_s = faults.bytes_per_s
+    size = _PIECE_BYTES if per_s is None else max(1, per_s // _SLOW_PIECES)
+    limits = [limit for limit in (faults.truncated_bytes, faults.cut_bytes) if limit is not None]
+    left = min(limits) if limits else None
+    for batch in _batches(pieces, size):
+        await response.write(batch[:left])
+        # Also without a pause: others have their turn while a large repository is sent.
+        await asyncio.sleep(0 if per_s is None else len(batch) / per_s)
+        if left is not None and left < len(batch):
+            if faults.cut_bytes == min(limits):
+                abort(request)
+            break
+        left = None if left is None else left - len(batch)
+    await response.write_eof()
+
+
+def _open(car: CarSource) -> Iterator[bytes]:
+    return _read(car) if isinstance(car, Path) else car()
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            yield piece
+
+
+def _batches(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Cuts and joins pieces to ones of a size; the last may be smaller."""
+    waiting = bytearray()
     for piece in pieces:
-        batch.append(piece)
-        size += len(piece)
-        if size >= _PIECE_BYTES:
-            yield b"".join(batch)
-            batch, size = [], 0
-    yield b"".join(batch)
-
-
-def _number(request: web.Request, name: str, *, default: int) -> int:
-    text = request.query.get(name)
-    if text is None:
-        return default
-    if not _NUMBER.fullmatch(text):
-        raise _error("InvalidRequest", f"{name} is not a number")
-    return int(text)
-
-
-def _error(name: str, message: str) -> web.HTTPBadRequest:
-    body = web.json_response({"error": name, "message": message}).text
-    return web.HTTPBadRequest(text=body, content_type="application/json")
+        waiting += piece
+        while len(waiting) >= size:
+            yield bytes(waiting[:size])
+            del waiting[:size]
+    yield bytes(waiting)

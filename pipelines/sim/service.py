@@ -40,11 +40,13 @@ class Addresses:
         relay: base of the event stream and of com.atproto.sync.*.
         plc: base of the PLC directory.
         did_web: base of the did:web documents, see `pipelines.sim.directory`.
+        pds: base of the PDSes that documents name: `{pds}/<host>` stands for `https://<host>`.
     """
 
     relay: str
     plc: str
     did_web: str
+    pds: str
 
 
 class SimServer:
@@ -132,7 +134,12 @@ class SimServer:
         async with _listening(self._app, self._port) as port:
             base = f"{HOST}:{port}"
             self._started.set_result(
-                Addresses(f"ws://{base}", f"http://{base}", f"http://{base}/web")
+                Addresses(
+                    relay=f"ws://{base}",
+                    plc=f"http://{base}",
+                    did_web=f"http://{base}/web",
+                    pds=f"http://{base}/pds",
+                )
             )
             await asyncio.wrap_future(self._stop_requested)
 

@@ -5,17 +5,18 @@ operation, and knows nothing of what was encoded into a frame.
 """
 
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from pipelines.atproto.cid import cid_of, encode_cid
+from pipelines.atproto.frames import Kind
 from pipelines.atproto.syntax import Did
 from pipelines.errors import ConfigError
-from pipelines.sim.events import AccountState, Event, Status, WrittenOp
+from pipelines.sim.events import AccountState, Event, Head, Status, WrittenOp
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Truth:
         self._lock = threading.Lock()
         self._states: dict[str, AccountState] = {}
         self._records: dict[str, dict[str, bytes]] = {}
+        self._undo: dict[str, _Undo] = {}
         for state, records in established:
             self._states[state.did] = state
             self._records[state.did] = records
@@ -72,6 +74,29 @@ class Truth:
         with self._lock:
             return AccountTruth(self._states[did], dict(self._records[did]))
 
+    def stale_account(self, did: str) -> AccountTruth | None:
+        """Returns an account with the repository it had before the latest change, if it had one.
+
+        Everything else is as it is now.
+        """
+        with self._lock:
+            undo = self._undo.get(did)
+            if undo is None:
+                return None
+            records = dict(self._records[did])
+            for path, record in undo.records.items():
+                if record is None:
+                    del records[path]
+                else:
+                    records[path] = record
+            return AccountTruth(replace(self._states[did], head=undo.head), records)
+
+    def has_collection(self, did: str, collection: str) -> bool:
+        """Tells whether an account has a record of a collection."""
+        prefix = f"{collection}/"
+        with self._lock:
+            return any(path.startswith(prefix) for path in self._records.get(did, ()))
+
     def accounts(self) -> dict[Did, AccountTruth]:
         """Returns a copy of all accounts, of one moment."""
         with self._lock:
@@ -97,23 +122,45 @@ class Truth:
         return _fields(account.state, len(records)) | {"records": records}
 
     def _apply(self, event: Event) -> None:
-        did = event.state.did
-        records = self._records.setdefault(did, {})
-        self._states[did] = event.state
+        for untold in event.untold:
+            self._change(untold.state, untold.ops)
+        self._change(event.state, event.ops)
         self._seq = event.seq
-        for op, record in event.ops:
+
+    def _change(self, state: AccountState, ops: tuple[WrittenOp, ...]) -> None:
+        did = state.did
+        records = self._records.setdefault(did, {})
+        before = self._states.get(did)
+        self._states[did] = state
+        if before is not None and before.head is not None and before.head is not state.head:
+            self._undo[did] = _Undo(before.head, {op.path: records.get(op.path) for op, _ in ops})
+        for op, record in ops:
             if record is None:
                 del records[op.path]
             else:
                 records[op.path] = record
-        if event.state.status is Status.DELETED:
+        if state.status is Status.DELETED:
             records.clear()
+            self._undo.pop(did, None)
+
+
+class _Undo(NamedTuple):
+    """What gives a repository before its latest change.
+
+    Attributes:
+        head: of it.
+        records: path → record block of what was changed; None for what was not there.
+    """
+
+    head: Head
+    records: dict[str, bytes | None]
 
 
 class TruthLog:
     """A file with a JSON line for each event, in the order of emission.
 
-    Accounts that exist before the first event have no line of their own.
+    Accounts that exist before the first event have no line of their own. What nobody was told of
+    has a line before that of the next event, without `seq` and `kind`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -130,8 +177,9 @@ class TruthLog:
             ) from None
 
     def write(self, events: Iterable[Event]) -> None:
-        """Adds a line for each event; they are in the file when this returns."""
-        self._file.writelines(map(event_line, events))
+        """Adds the lines of each event; they are in the file when this returns."""
+        for event in events:
+            self._file.writelines(event_lines(event))
         self._file.flush()
 
     def close(self) -> None:
@@ -139,16 +187,27 @@ class TruthLog:
         self._file.close()
 
 
-def event_line(event: Event) -> bytes:
-    """Returns an event as a JSON line, records without their bodies."""
-    state = event.state
+def event_lines(event: Event) -> Iterator[bytes]:
+    """Yields an event, and what happened untold before it, as JSON lines without record bodies."""
+    for untold in event.untold:
+        yield _line(None, None, untold.time_us, untold.state, untold.ops)
+    yield _line(event.seq, event.kind, event.time_us, event.state, event.ops)
+
+
+def _line(
+    seq: int | None,
+    kind: Kind | None,
+    time_us: int,
+    state: AccountState,
+    ops: tuple[WrittenOp, ...],
+) -> bytes:
     fields: dict[str, Any] = {
-        "seq": event.seq,
-        "kind": event.kind,
+        "seq": seq,
+        "kind": kind,
         "did": state.did,
-        "time_us": event.time_us,
+        "time_us": time_us,
         **_state_fields(state),
-        "ops": [_op_fields(written) for written in event.ops],
+        "ops": [_op_fields(written) for written in ops],
     }
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -161,6 +220,7 @@ def _state_fields(state: AccountState) -> dict[str, Any]:
     head = state.head
     return {
         "handle": state.handle,
+        "host": state.host,
         "signing_key": state.identity.signing_key.did_key(),
         "is_active": state.is_announced and state.status is None,
         "status": state.status,

@@ -227,11 +227,24 @@ class RelayedNetwork:
     def list_logs(self) -> Iterable[Sequence[Any]]:
         return chain(self.generated.list_logs(), self._captured.list_logs())
 
-    def find_account(self, did: str) -> Account | None:
-        return self.generated.find_account(did) or self._captured.find_account(did)
+    def list_hosts(self) -> Sequence[str]:
+        return [*self.generated.list_hosts(), *self._captured.list_hosts()]
 
-    def list_accounts(self) -> Iterable[tuple[str, Account]]:
-        return chain(self.generated.list_accounts(), self._captured.list_accounts())
+    def host_of(self, did: str) -> str | None:
+        return self.generated.host_of(did) or self._captured.host_of(did)
+
+    def find_account(
+        self, did: str, host: str | None = None, *, is_stale: bool = False
+    ) -> Account | None:
+        return self.generated.find_account(
+            did, host, is_stale=is_stale
+        ) or self._captured.find_account(did, host)
+
+    def list_accounts(self, host: str | None = None) -> Iterable[tuple[str, Account]]:
+        return chain(self.generated.list_accounts(host), self._captured.list_accounts(host))
+
+    def has_collection(self, did: str, collection: str) -> bool:
+        return self.generated.has_collection(did, collection)
 
     def truth(self, did: str | None = None) -> Mapping[str, Any] | None:
         return self.generated.truth(did)

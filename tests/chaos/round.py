@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -30,7 +30,7 @@ from pipelines.kafka.broker import LocalBroker, Running
 from pipelines.kafka.clients import SESSION_TIMEOUT_MS
 from pipelines.sim.generated import GeneratedNetwork
 from pipelines.sim.mix import Settings
-from pipelines.sim.service import Addresses, SimServer
+from pipelines.sim.service import SimServer
 
 PARTITIONS = 3
 ACCOUNTS_COUNT = 100
@@ -353,7 +353,7 @@ def running_round(
             Wire(int(sim.addresses.relay.rpartition(":")[2]), seed) as wire,
         ):
             relay = f"ws://127.0.0.1:{wire.port}"
-            addresses = Addresses(relay, sim.addresses.plc, sim.addresses.did_web)
+            addresses = replace(sim.addresses, relay=relay)
             with running_pipeline(config, addresses, folder, PARTITIONS) as pipeline:
                 watch = TransactionWatch(config)
                 yield (

@@ -254,12 +254,12 @@ def test_the_host_lists_its_accounts_page_by_page(network: GeneratedNetwork) -> 
                     for did, account in network.known.accounts().items()
                     if account.state.status is not Status.DELETED
                 }
-                cursor = "0"
-                while cursor:
-                    _, body = await get(session, f"{url}&cursor={cursor}")
+                query: str | None = ""
+                while query is not None:
+                    _, body = await get(session, f"{url}{query}")
                     assert 0 < len(body["repos"]) <= 7
                     listed += body["repos"]
-                    cursor = body.get("cursor", "")
+                    query = f"&cursor={body['cursor']}" if "cursor" in body else None
                     await receive(socket, 150)
                 accounts = network.known.accounts()
                 always &= {
@@ -351,6 +351,7 @@ class TestCommand:
             ["--capture", "folder", "--seed", "1"],
             ["--capture", "folder", "--events", "1"],
             ["--capture", "folder", "--records", "1"],
+            ["--capture", "folder", "--hosts", "2"],
             ["--capture", "folder", "--mix", "p256=1"],
             ["--capture", "folder", "--truth", "file"],
             ["--accounts", "0"],

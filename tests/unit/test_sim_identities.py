@@ -11,10 +11,10 @@ from pipelines.atproto.signing import SigningKey
 from pipelines.atproto.syntax import Did, Handle, parse_datetime
 from pipelines.identity.documents import parse_document
 from pipelines.identity.plc import key_at, verify_audit_log
-from pipelines.sim.generator import PDS_URL
 from pipelines.sim.identities import PlcIdentity, WebIdentity, create_identity
 from pipelines.sim.mix import Settings
 
+PDS = "https://pds.sim.example"
 ROTATION_KEY = SigningKey("k256", bytes(31) + b"\1")
 FIRST, SECOND = SigningKey("k256", bytes(31) + b"\2"), SigningKey("p256", bytes(31) + b"\3")
 TIMES = ("2026-01-01T00:00:00.000Z", "2026-01-02T00:00:00.000Z", "2026-01-03T00:00:00.000Z")
@@ -26,7 +26,7 @@ def identity() -> PlcIdentity:
         FIRST.verifying_key,
         ROTATION_KEY,
         handle=Handle("one.sim.example"),
-        pds=PDS_URL,
+        pds=PDS,
         created_at=TIMES[0],
     )
     renamed = made.with_handle(Handle("two.sim.example"), ROTATION_KEY, TIMES[1])
@@ -51,7 +51,7 @@ def test_the_document_follows_from_the_last_operation(identity: PlcIdentity) -> 
     parsed = parse_document(identity.did, identity.document())
     assert parsed.signing_key == SECOND.verifying_key
     assert parsed.handle == "two.sim.example"
-    assert parsed.pds == PDS_URL
+    assert parsed.pds == PDS
     operation = identity.audit_log()[-1]["operation"]
     assert parse_did_key(operation["verificationMethods"]["atproto"]) == parsed.signing_key
 
@@ -82,11 +82,11 @@ def test_logs_have_the_shape_of_the_real_directory_s(
 def test_a_did_web_is_what_its_document_says(shared_data: Path) -> None:
     """spec: E-09: in the shape of one that the reference server reads."""
     did, handle = Did("did:web:user7.web.sim.example"), Handle("one.sim.example")
-    first = WebIdentity(did, FIRST.verifying_key, handle, PDS_URL)
+    first = WebIdentity(did, FIRST.verifying_key, handle, PDS)
     last = first.with_handle(Handle("two.sim.example")).with_signing_key(SECOND.verifying_key)
     for identity, key in (first, FIRST.verifying_key), (last, SECOND.verifying_key):
         parsed = parse_document(did, identity.document())
-        assert (parsed.signing_key, parsed.pds) == (key, PDS_URL)
+        assert (parsed.signing_key, parsed.pds) == (key, PDS)
         assert parsed.handle == identity.handle
     lines = (shared_data / "pds-corpus" / "identities.jsonl").read_text().splitlines()
     recorded = [json.loads(line) for line in lines]
@@ -102,7 +102,7 @@ def test_every_account_of_a_network_proves_itself() -> None:
     lengths = set()
     for did, state in last.items():
         parsed = parse_document(did, state.identity.document())
-        assert (parsed.handle, parsed.pds) == (state.handle, PDS_URL)
+        assert (parsed.handle, parsed.pds) == (state.handle, PDS)
         assert parsed.signing_key == state.identity.signing_key
         if isinstance(state.identity, PlcIdentity):
             history = verify_audit_log(did, state.identity.audit_log())

@@ -10,7 +10,7 @@ from support.oracle import cid_of
 from pipelines.atproto.cid import encode_cid
 from pipelines.errors import ConfigError
 from pipelines.sim.mix import Settings
-from pipelines.sim.truth import Truth, TruthLog, event_line
+from pipelines.sim.truth import Truth, TruthLog, event_lines
 
 EVENTS = make_events(Settings(accounts_count=12, seed=2, mix=LIVELY), 1_500)
 
@@ -22,7 +22,7 @@ def test_lines_are_enough_to_know_the_end() -> None:
     last: dict[str, dict[str, object]] = {}
     records: dict[str, dict[str, str]] = {}
     for event in EVENTS:
-        raw = event_line(event)
+        [raw] = event_lines(event)
         assert raw.endswith(b"\n")
         line = orjson.loads(raw)
         assert (line["seq"], line["kind"]) == (event.seq, event.kind)
@@ -38,7 +38,8 @@ def test_lines_are_enough_to_know_the_end() -> None:
         if line["status"] == "deleted":
             paths.clear()
         assert line["signing_key"] == event.state.identity.signing_key.did_key()
-        names = ("handle", "signing_key", "is_active", "status", "rev", "commit_cid", "data_cid")
+        names = ["handle", "host", "signing_key", "is_active", "status"]
+        names += ["rev", "commit_cid", "data_cid"]
         last[line["did"]] = {name: line[name] for name in names}
     for did, fields in last.items():
         expected = fields | {"records_count": len(records[did])}

@@ -23,7 +23,12 @@ from pipelines.up.supervisor import Alive, ChildState, Ended, Resting, Waiting
 
 KAFKA = KafkaConfig("broker.example:9092", "blue")
 CLUSTER = ("--bootstrap-servers", "broker.example:9092", "--topic-prefix", "blue")
-ADDRESSES = Addresses("ws://127.0.0.1:1", "http://127.0.0.1:1", "http://127.0.0.1:1/web")
+ADDRESSES = Addresses(
+    relay="ws://127.0.0.1:1",
+    plc="http://127.0.0.1:1",
+    did_web="http://127.0.0.1:1/web",
+    pds="http://127.0.0.1:1/pds",
+)
 
 
 def test_the_stages_of_a_relay() -> None:
@@ -59,11 +64,11 @@ def test_a_network_of_our_own_is_read_from_its_beginning_with_its_own_identities
 
 def test_the_network_says_where_it_is() -> None:
     log = '{"time": "now", "event": "started"}\n'
-    line = json.dumps({"relay": "a", "plc": "b", "did_web": "c"})
+    line = json.dumps({"relay": "a", "plc": "b", "did_web": "c", "pds": "d"})
     assert addresses_in("") is None
     assert addresses_in(log) is None
     assert addresses_in(log + line) is None  # not written to its end yet
-    assert addresses_in(log + line + "\n" + log) == Addresses("a", "b", "c")
+    assert addresses_in(log + line + "\n" + log) == Addresses("a", "b", "c", "d")
 
 
 def test_the_status_learns_what_is_known_of_each_stage() -> None:
