@@ -69,7 +69,7 @@ class Runner:
         for _, stop in self._running:
             stop.set()
         for thread, _ in self._running:
-            thread.join(30)
+            thread.join(120)
             assert not thread.is_alive(), "a loop did not stop"
         self._running.clear()
 

@@ -67,7 +67,7 @@ def test_kills_in_the_middle(config: KafkaConfig, processes: list[Stage]) -> Non
             assert victim.is_running, victim.log()
             victim.kill()
             victim.start()
-    wait_until(lambda: counted(config) >= len(records), "everything is counted", timeout_s=60)
+    wait_until(lambda: counted(config) >= len(records), "everything is counted")
     assert [stage.stop() for stage in processes] == [0, 0]
     assert read_minutes(config) == true_counts(config)
 

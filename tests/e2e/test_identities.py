@@ -73,7 +73,6 @@ def test_a_key_that_one_worker_has_looked_up_is_not_asked_for_by_another(
             wait_until(
                 lambda: is_caught_up(config, "explode", config.topic("frames")),
                 "every frame to be judged",
-                timeout_s=60,
             )
 
         def running_workers() -> list[int]:

@@ -39,7 +39,6 @@ def run_with_kills(
             wait_until(
                 lambda: sim.status()["frames_emitted"] >= share * len(frames),  # noqa: B023
                 "the moment of a kill",
-                timeout_s=60,
             )
             assert victim.is_running, victim.log()
             victim.kill()
@@ -49,7 +48,6 @@ def run_with_kills(
         wait_until(
             lambda: len(read_committed(config, events)) >= len(frames),
             "an event for each frame",
-            timeout_s=120,
         )
         assert [stage.stop() for stage in (bridge, *workers)] == [0, 0, 0]
 

@@ -49,11 +49,8 @@ def test_the_state_is_that_of_the_real_repositories(
         wait_until(
             lambda: len(read_committed(config, events)) >= frames_count,
             "an event for each frame",
-            timeout_s=120,
         )
-        wait_until(
-            lambda: is_caught_up(config, "compact", events), "compact to be done", timeout_s=120
-        )
+        wait_until(lambda: is_caught_up(config, "compact", events), "compact to be done")
         assert [stage.stop() for stage in stages] == [0, 0, 0]
 
     latest = read_latest(config)

@@ -70,7 +70,6 @@ def run_through_an_outage(
         wait_until(
             lambda: len(read_committed(config, config.topic("frames"))) == len(recording.frames),
             "every frame",
-            timeout_s=120,
         )
         wait_for_positions(config)
         wait_until_nothing_is_parked(config)

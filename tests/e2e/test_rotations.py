@@ -52,7 +52,6 @@ def test_commits_of_former_keys_are_proven_by_workers_that_come_late(
             wait_until(
                 lambda: len(read_committed(config, events)) >= share * EVENTS_COUNT,  # noqa: B023
                 "the moment of a kill",
-                timeout_s=60,
             )
             victim = workers[number % 2]
             assert victim.is_running, victim.log()
@@ -61,7 +60,6 @@ def test_commits_of_former_keys_are_proven_by_workers_that_come_late(
         wait_until(
             lambda: is_caught_up(config, "explode", frames) and not still_parked(config),
             "every frame to be judged",
-            timeout_s=120,
         )
         assert [stage.stop() for stage in (bridge, *workers)] == [0, 0, 0]
 

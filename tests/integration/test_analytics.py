@@ -42,7 +42,7 @@ def run_analytics(config: KafkaConfig, is_done: Callable[[], bool], what: str) -
         wait_until(lambda: bool(failures) or is_done(), what)
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(120)
     assert failures == []
     assert not thread.is_alive()
 

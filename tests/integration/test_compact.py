@@ -124,7 +124,7 @@ class Running:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(40)
+        self._thread.join(120)
         assert not self._thread.is_alive()
         assert self._failures == []
 
@@ -308,7 +308,7 @@ def test_a_reader_from_the_beginning_gets_the_same_after_kafkas_own_compaction(
             compact.finish()
             return all(is_compacted(config, topic, ends[topic]) for topic in topics)
 
-        wait_until(is_cleaned, "Kafka to compact the topics", timeout_s=90)
+        wait_until(is_cleaned, "Kafka to compact the topics")
         after = read_latest(config)
     assert before.repos.keys() == after.repos.keys()
     assert paths(after) == author.truth

@@ -64,7 +64,7 @@ def run_worker(
         wait_until(lambda: bool(failures) or is_done(), what)
     finally:
         stop.set()
-        worker.join(30)
+        worker.join(120)
     assert failures == []
     assert not worker.is_alive()
 

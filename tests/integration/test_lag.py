@@ -63,7 +63,7 @@ def work_off(config: KafkaConfig, source: str, count: int) -> None:
         wait_until(lambda: loop.counts.inputs_count >= count, f"{count} messages are done")
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(120)
     assert loop.counts.inputs_count == count
 
 

@@ -50,7 +50,6 @@ def test_the_faust_example_prints_committed_posts_and_no_others(
         wait_until(
             lambda: len(printed.findall(output.read_text())) >= len(expected),
             "the posts to be printed",
-            timeout_s=90,
         )
     finally:
         worker.terminate()

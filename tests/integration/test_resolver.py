@@ -170,7 +170,7 @@ def test_names_of_a_private_network_are_not_asked_for(host: str) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 410])
-@pytest.mark.parametrize("did", [_PLC, "did:web:example.com"])
+@pytest.mark.parametrize("did", [_PLC, "did:web:example.com"], ids=["plc", "web"])
 def test_a_did_that_is_unknown_or_given_up_has_no_identity(status: int, did: str) -> None:
     """Spec: E-10."""
 

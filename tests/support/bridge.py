@@ -28,7 +28,7 @@ from pipelines.sim.service import SimServer
 STANDPIPE = Path(sys.executable).with_name("standpipe")
 PARTITIONS = 3
 TOPICS = ("frames", "quarantine", "cursors", "epochs", "gaps", "status")
-EXIT_TIMEOUT_S = 60.0
+EXIT_TIMEOUT_S = 120.0
 
 
 def create_topics(config: KafkaConfig) -> None:

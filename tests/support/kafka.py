@@ -100,7 +100,7 @@ def read_cursor(config: KafkaConfig, host: str) -> int | None:
     return seq
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 40) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 120) -> None:
     """Polls a condition; fails with `what` when it does not come true in time."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():

@@ -46,13 +46,13 @@ class Stage:
     def kill(self) -> None:
         """SIGKILL: no chance to clean up."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(120)
 
     def stop(self) -> int:
         """SIGTERM, as an operator stops it; returns the exit code."""
         self.process.terminate()
         try:
-            return self.process.wait(30)
+            return self.process.wait(120)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"{self.name} did not stop:\n{self.log()}") from None

@@ -15,7 +15,7 @@ from support.kafka import wait_until
 from pipelines.config import KafkaConfig
 
 STANDPIPE = Path(sys.executable).with_name("standpipe")
-END_TIMEOUT_S = 90
+END_TIMEOUT_S = 180
 
 
 class UpProcess:
@@ -77,7 +77,7 @@ def running_up(kafka: KafkaConfig, folder: Path, *options: str) -> Iterator[UpPr
     finally:
         if up.process.poll() is None:
             up.process.kill()
-            up.process.wait(10)
+            up.process.wait(120)
 
 
 def is_alive(pid: int) -> bool:

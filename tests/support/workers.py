@@ -116,7 +116,7 @@ class Worker:
         traceback: TracebackType | None,
     ) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(120)
         if exc is None:
             assert not self._thread.is_alive()
             assert self.failures == []
@@ -127,10 +127,9 @@ def wait_for_positions(config: KafkaConfig) -> None:
     wait_until(
         lambda: is_caught_up(config, "explode", config.topic("frames")),
         "the end of the frames",
-        timeout_s=60,
     )
 
 
 def wait_until_nothing_is_parked(config: KafkaConfig) -> None:
     """Waits until every frame that was parked has been judged."""
-    wait_until(lambda: not still_parked(config), "the parked frames to be judged", timeout_s=60)
+    wait_until(lambda: not still_parked(config), "the parked frames to be judged")

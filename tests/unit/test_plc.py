@@ -302,7 +302,11 @@ class TestEntries:
         assert judged.logged is None
         assert judged.error.reason is Reason.PLC_ENTRY
 
-    @pytest.mark.parametrize("cid", [None, "", plc.cid_text(_RECOVERED), plc.cid_text(_FIRST)[1:]])
+    @pytest.mark.parametrize(
+        "cid",
+        [None, "", plc.cid_text(_RECOVERED), plc.cid_text(_FIRST)[1:]],
+        ids=["none", "empty", "of another operation", "cut"],
+    )
     def test_the_cid_is_the_hash_of_the_operation(self, cid: object) -> None:
         """Spec: L-04."""
         (judged,) = judge_log(_DID, [plc.entry(0, _FIRST, _DID, cid=cid)])
