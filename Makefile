@@ -2,10 +2,12 @@
 #
 #   PYTHON=/path/to/python3     another Python than the first python3 in PATH
 #   BOOTSTRAP=host:port         a Kafka cluster to use; then neither Java nor Maven is needed
+#   TESTERS=2                   processes that share the tests: most of them wait most of the time
 #   STANDPIPE_DATA=folder       where the tests find recorded frames (default ../shared/data)
 
 PYTHON ?= python3
 BOOTSTRAP ?=
+TESTERS ?= 2
 STANDPIPE_HOME ?= .standpipe
 export BOOTSTRAP STANDPIPE_HOME
 
@@ -51,7 +53,7 @@ schemas: $(INSTALLED) ## Is schemas/ sound: every file used, every example valid
 check: fmt-check lint type imports schemas ## All of the five above; edits nothing
 
 test: $(READY) ## Run every test, on a real broker
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(TESTERS) --dist loadfile
 
 bench: $(READY) ## Measure the hot path and the pipeline
 	$(BIN)/python tests/bench/run.py
