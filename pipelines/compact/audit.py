@@ -13,7 +13,7 @@ not changed since it did not.
 import base64
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -29,6 +29,7 @@ from pipelines.compact.restore import Restoration
 from pipelines.compact.state import Head, RepoState, Sync, parse_repo
 from pipelines.compact.store import Store
 from pipelines.config import KafkaConfig
+from pipelines.kafka.messages import InputMessage
 from pipelines.kafka.reading import log_ends
 
 # A repository that changes every time it is looked at is not judged after so many looks.
@@ -110,7 +111,11 @@ def audit_repo(state: RepoState, records: Iterable[tuple[str, bytes]]) -> Audit:
 
 @contextmanager
 def read_partition(
-    kafka: KafkaConfig, topics: OutputTopics, partition: int, did: Did | None = None
+    kafka: KafkaConfig,
+    topics: OutputTopics,
+    partition: int,
+    did: Did | None = None,
+    on_record: Callable[[InputMessage], None] | None = None,
 ) -> Iterator["PartitionReading"]:
     """Reads a partition of `repos` and `latest.*` into a store that lives as long as the block.
 
@@ -119,12 +124,13 @@ def read_partition(
         topics: the topics' names.
         partition: which one.
         did: the only repository that is wanted; all by default.
+        on_record: is shown every wanted message of `latest.*`, in order.
 
     Raises:
         BrokerUnavailableError: the broker does not answer.
     """
     with tempfile.TemporaryDirectory(prefix="standpipe-audit-") as folder:
-        reading = PartitionReading(kafka, topics, partition, did, Path(folder))
+        reading = PartitionReading(kafka, topics, partition, did, on_record, Path(folder))
         try:
             reading.catch_up()
             yield reading
@@ -141,6 +147,7 @@ class PartitionReading:
         topics: OutputTopics,
         partition: int,
         did: Did | None,
+        on_record: Callable[[InputMessage], None] | None,
         folder: Path,
     ) -> None:
         """Starts with nothing read; the arguments are those of `read_partition`."""
@@ -148,7 +155,9 @@ class PartitionReading:
         self._partition = partition
         self._topics = (topics.repos, *topics.latest)
         # The store is fresh: neither the topics' ids nor the tombstones' life matter to it.
-        self._restoration = Restoration(kafka, topics, {}, 0, lambda: 0, only=did)
+        self._restoration = Restoration(
+            kafka, topics, {}, 0, lambda: 0, only=did, on_record=on_record
+        )
         self._store: Store = self._restoration.create(folder)
 
     def close(self) -> None:

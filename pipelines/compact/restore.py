@@ -30,6 +30,7 @@ class Restoration:
         tombstone_life_ms: int,
         clock_ms: Callable[[], int],
         only: Did | None = None,
+        on_record: Callable[[InputMessage], None] | None = None,
     ) -> None:
         """Prepares restorations.
 
@@ -40,7 +41,9 @@ class Restoration:
             tombstone_life_ms: `delete.retention.ms` of these topics.
             clock_ms: milliseconds since the epoch.
             only: the only repository that is wanted; all by default.
+            on_record: is shown every message of `latest.*` that goes into a store.
         """
+        self._on_record = on_record
         self._original = Original(kafka, "compact", topic_ids, tombstone_life_ms, clock_ms)
         self._only = None if only is None else (only.encode(), f"at://{only}/".encode())
         self._repos = topics.repos
@@ -70,7 +73,7 @@ class Restoration:
             ends: as for `open`.
         """
         assert store.meta is not None
-        batch = _Batch(store, self._repos)
+        batch = _Batch(store, self._repos, self._on_record)
         for messages in self._original.missing(store.meta, partition, ends):
             for message in messages:
                 batch.add(message, is_wanted=self._is_wanted(message.key))
@@ -91,8 +94,14 @@ class Restoration:
 class _Batch:
     """Messages of one partition on their way into a store."""
 
-    def __init__(self, store: Store, repos_topic: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        repos_topic: str,
+        on_record: Callable[[InputMessage], None] | None,
+    ) -> None:
         assert store.meta is not None
+        self._on_record = on_record
         self._store = store
         self._repos_topic = repos_topic
         self._changes = Changes()
@@ -110,6 +119,8 @@ class _Batch:
         headers = record_headers(message.headers)
         record = None if headers.cid is None else Record(parse_cid(headers.cid), headers.rev)
         self._changes.records[address] = record
+        if self._on_record is not None:
+            self._on_record(message)
 
     def write(self, now_ms: int) -> None:
         old = self._store.meta

@@ -1,5 +1,6 @@
 """The recorded network through everything, without getRepo: the state must be the real one."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,16 @@ from typing import Any
 import pytest
 from support import oracle
 from support.kafka import is_caught_up, read_committed, wait_until
-from support.latest import block_of, read_latest
+from support.latest import Latest, block_of, read_latest
 from support.pipeline import run_command, running_pipeline
+from support.reexport import export_messages
 
 from pipelines.atproto.car import read_car
-from pipelines.atproto.cid import cid_of, encode_cid
+from pipelines.atproto.cid import cid_of, encode_cid, parse_cid
 from pipelines.atproto.commit import parse_commit
 from pipelines.captures import read_frames
 from pipelines.config import KafkaConfig
+from pipelines.kafka.messages import OutputMessage
 from pipelines.sim.network import load_network
 from pipelines.sim.service import SimServer
 
@@ -94,6 +97,30 @@ def test_the_state_is_that_of_the_real_repositories(
     shown = run_command(config, "repo", whole[0], "--json", "--records")
     assert shown.returncode == 0, shown.stderr
     assert json.loads(shown.stdout)["records"] == latest.paths(whole[0])
+    for did in whole:
+        captured = read_car((folder / "accounts" / accounts[did]["dir"] / "repo.car").read_bytes())
+        assert read_car(made_again(latest, did, tmp_path / accounts[did]["dir"])) == captured, did
+    out = tmp_path / "repo.car"
+    exported = run_command(config, "repo", did, "--export", "car", "--out", str(out))
+    assert exported.returncode == 0, exported.stderr
+    assert read_car(out.read_bytes()) == captured
+    assert [path.name for path in tmp_path.glob("*.car*")] == [out.name]
+    unknown = run_command(config, "repo", f"{did}x", "--export", "car")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+
+
+def made_again(latest: Latest, did: str, folder: Path) -> bytes:
+    """Returns the CAR that an export makes of what was read of one repository."""
+    values = latest.records.get(did, {})
+    messages = [
+        OutputMessage(
+            "latest", 0, f"at://{did}/{path}".encode(), json.dumps(value).encode(), [], 0
+        )
+        for path, value in values.items()
+    ]
+    cids = {path: parse_cid(value["cid"]) for path, value in values.items()}
+    commit = base64.b64decode(latest.repos[did]["commit_block"])
+    return export_messages(folder, commit, messages, cids)
 
 
 def load_accounts(folder: Path) -> list[dict[str, Any]]:

@@ -1,19 +1,20 @@
-"""The root that a set of records determines: sorted path → record CID, in one pass.
+"""The tree that a set of records determines: sorted path → record CID, in one pass.
 
 A tree's shape depends on its keys alone, so whoever holds the list of a repository's records can
 compute the root that its commit must have signed. That is how an audit compares a state with the
-network's, without any node of the network's.
+network's, without any node of the network's; and how an export gets the nodes that nobody kept.
 
 Source: draft-holmgren-at-repository "Tree Structure", "MST Construction". spec: B-23…B-29, B-41.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 from pipelines.atproto import cbor
 from pipelines.atproto.cid import cid_of, is_dag_cbor_cid
 from pipelines.atproto.errors import MstError, Reason
 from pipelines.atproto.mst.node import (
+    EMPTY_NODE,
     EMPTY_ROOT_CID,
     MAX_KEY_BYTES,
     MAX_LAYER,
@@ -23,13 +24,17 @@ from pipelines.atproto.mst.node import (
     layer_of,
 )
 
+# Takes the raw CID and the block of a node.
+NodeSink: TypeAlias = Callable[[bytes, bytes], None]
+
 
 class _OpenNode:
     """The last node of a layer: keys may still be added to it."""
 
-    __slots__ = ("entries", "last_key", "left")
+    __slots__ = ("_on_node", "entries", "last_key", "left")
 
-    def __init__(self) -> None:
+    def __init__(self, on_node: NodeSink | None) -> None:
+        self._on_node = on_node
         self.left: bytes | None = None
         self.entries: list[dict[str, Any]] = []
         self.last_key = b""
@@ -54,12 +59,15 @@ class _OpenNode:
         """Encodes the node, if there is one, and starts the next."""
         if not self.entries and self.left is None:
             return None
-        cid = cid_of(cbor.encode({"e": self.entries, "l": self.left}))
+        block = cbor.encode({"e": self.entries, "l": self.left})
+        cid = cid_of(block)
+        if self._on_node is not None:
+            self._on_node(cid, block)
         self.left, self.entries, self.last_key = None, [], b""
         return cid
 
 
-def root_of(items: Iterable[tuple[str | bytes, bytes]]) -> bytes:
+def root_of(items: Iterable[tuple[str | bytes, bytes]], on_node: NodeSink | None = None) -> bytes:
     """Computes the root of the tree that holds exactly some records.
 
     Takes linear time, and the memory of one node a layer: at most `MAX_LAYER` + 1 nodes of
@@ -68,6 +76,8 @@ def root_of(items: Iterable[tuple[str | bytes, bytes]]) -> bytes:
     Args:
         items: path (text, or its UTF-8 bytes) and the raw CID of the record, in ascending order of
             the paths' bytes, each path once. Text sorts like its UTF-8 bytes in Python.
+        on_node: gets each node of the tree once it is whole: children before their parents, the
+            root last.
 
     Returns:
         The root's raw CID; `EMPTY_ROOT_CID` for no records.
@@ -78,7 +88,7 @@ def root_of(items: Iterable[tuple[str | bytes, bytes]]) -> bytes:
             the CID of an object (`mst.node`); a tree beyond `MAX_LAYER` or
             `MAX_NODE_ENTRIES_COUNT` (`mst.too_large`).
     """
-    open_nodes = [_OpenNode()]
+    open_nodes = [_OpenNode(on_node)]
     before = b""
     for path, record_cid in items:
         key = _key_of(path)
@@ -91,7 +101,7 @@ def root_of(items: Iterable[tuple[str | bytes, bytes]]) -> bytes:
         if layer >= len(open_nodes):
             if layer > MAX_LAYER:
                 raise MstError(Reason.MST_TOO_LARGE, f"a key of layer {layer}")
-            open_nodes += [_OpenNode() for _ in range(len(open_nodes), layer + 1)]
+            open_nodes += [_OpenNode(on_node) for _ in range(len(open_nodes), layer + 1)]
         # Whatever is open below this key is complete now: no later key can come before it.
         child = _close(open_nodes[:layer])
         node = open_nodes[layer]
@@ -99,7 +109,12 @@ def root_of(items: Iterable[tuple[str | bytes, bytes]]) -> bytes:
             node.hang(child)
         node.add(key, record_cid)
     # The topmost open node has a key, or there is none at all: a root always has entries.
-    return _close(open_nodes) or EMPTY_ROOT_CID
+    root = _close(open_nodes)
+    if root is None:
+        root = EMPTY_ROOT_CID
+        if on_node is not None:
+            on_node(root, EMPTY_NODE)
+    return root
 
 
 def _close(open_nodes: list[_OpenNode]) -> bytes | None:
