@@ -18,7 +18,7 @@ MUTATING := .venv/.mutating
 FETCHED := $(STANDPIPE_HOME)/kafka/libs/.fetched
 READY := $(INSTALLED) $(if $(BOOTSTRAP),,$(FETCHED))
 
-.PHONY: help setup demo fmt fmt-check lint type imports schemas test bench chaos fuzz \
+.PHONY: help setup demo fmt fmt-check lint type imports schemas test bench chaos soak fuzz \
 	mutants check build constraints clean
 .DELETE_ON_ERROR:
 
@@ -60,6 +60,9 @@ bench: $(READY) ## Measure the hot path and the pipeline
 
 chaos: $(READY) ## Kill, stop and damage everything around a pipeline, and compare; goes on where it was
 	$(BIN)/python tests/chaos/run.py
+
+soak: $(READY) ## Two million events at full speed: does any process grow, is anything lost?
+	$(BIN)/python tests/soak/run.py
 
 fuzz: $(INSTALLED) $(GUIDED) ## Throw mutated bytes at the protocol core
 	$(BIN)/python tests/fuzz/run.py
@@ -104,7 +107,7 @@ $(FETCHED): deploy/kafka/pom.xml | $(INSTALLED)
 	@touch $@
 
 # Names all that is missing, with the Debian package, before anything is changed.
-setup demo test bench chaos: WANTS_BROKER := $(if $(BOOTSTRAP),,yes)
+setup demo test bench chaos soak: WANTS_BROKER := $(if $(BOOTSTRAP),,yes)
 define CHECK_TOOLS
 ok=yes
 missing() { echo "make: $$1" >&2; ok=; }

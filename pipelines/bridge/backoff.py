@@ -44,13 +44,14 @@ class Backoff:
         """Returns the wait after a connection ended or could not be made.
 
         Args:
-            pause: the kind of wait.
+            pause: the kind of wait. At once goes only after a connection that was there for
+                `FIRST_PAUSE_S`: an upstream could have us connect without end otherwise.
             connected_s: how long the connection lasted; 0 if there was none.
             retry_after_s: what the upstream asked for, if it did.
         """
         if connected_s >= HEALTHY_S:
             self._failures_count = 0
-        if pause is Pause.AT_ONCE:
+        if pause is Pause.AT_ONCE and connected_s >= FIRST_PAUSE_S:
             return 0.0
         if pause is Pause.LONG:
             longest_s = LONG_PAUSE_S

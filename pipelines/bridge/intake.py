@@ -35,6 +35,11 @@ from pipelines.bridge.window import Window
 # or that has lost its framing. A single one must not end the connection: it would be the next
 # one after every reconnect, and the bridge would never get past it. spec: F-13
 UNDECODABLE_IN_ROW_LIMIT = 10
+# And so many bytes of them within a minute, whatever comes between: what nobody can read is kept
+# for a week, and must not fill the disk. If we failed to read one message in ten of the whole
+# network, that would be a tenth of it.
+UNDECODABLE_BYTES_LIMIT = 64 * 1024 * 1024
+_MINUTE_US = 60_000_000
 # How many undecodable messages after the cursor are recognised when a reconnect brings them
 # again; 32 bytes each. Later ones are put into quarantine again.
 REMEMBERED_UNDECODABLE_COUNT = 10_000
@@ -158,20 +163,28 @@ class Intake:
         self._continuity = continuity or Continuity(None)
         self._window = window
         self._undecodable_in_row = 0
+        # Of the connection, in the minute that began at that time.
+        self._undecodable_bytes = 0
+        self._minute_us = 0
         # Digests of what could not be read since the cursor last moved, in order, and how many
         # of them this connection has brought (again).
         self._undecodable: list[bytes] = []
         self._undecodable_seen_count = 0
 
     @property
-    def is_garbled(self) -> bool:
-        """Whether the connection brings nothing but garbage and should be given up."""
-        return self._undecodable_in_row >= UNDECODABLE_IN_ROW_LIMIT
+    def garbage(self) -> str | None:
+        """What the connection brings too much of, so that it should be given up; None if not."""
+        if self._undecodable_in_row >= UNDECODABLE_IN_ROW_LIMIT:
+            return f"{self._undecodable_in_row} messages in a row could not be read"
+        if self._undecodable_bytes >= UNDECODABLE_BYTES_LIMIT:
+            return f"{self._undecodable_bytes} bytes within a minute could not be read"
+        return None
 
     def begin_connection(self) -> None:
         """Prepares for a connection that starts at the cursor."""
         self._continuity.begin_connection()
         self._undecodable_in_row = 0
+        self._undecodable_bytes = 0
         self._undecodable_seen_count = 0
 
     def judge(  # noqa: PLR0911 - one return for each kind of decision
@@ -229,6 +242,9 @@ class Intake:
         if self._undecodable[index : index + 1] == [digest]:
             return Resent(None)
         self._undecodable_in_row += 1
+        if received_us - self._minute_us >= _MINUTE_US:
+            self._minute_us, self._undecodable_bytes = received_us, 0
+        self._undecodable_bytes += len(message)
         if index < REMEMBERED_UNDECODABLE_COUNT:
             self._undecodable[index:] = [digest]
         return Quarantine(message, error.reason, error.detail, received_us)

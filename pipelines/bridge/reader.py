@@ -20,7 +20,6 @@ from pipelines.atproto.frames import ErrorMessage, InfoMessage
 from pipelines.bridge.backoff import Backoff, Pause
 from pipelines.bridge.handover import Handover
 from pipelines.bridge.intake import (
-    UNDECODABLE_IN_ROW_LIMIT,
     Duplicate,
     Entry,
     Intake,
@@ -52,6 +51,9 @@ ROOM_POLL_S = 0.02
 RESENT_WARNING_COUNT = 1_000
 # An upstream chooses the texts of its notices; they go into the log.
 MAX_NOTICE_LENGTH = 200
+
+# Of a connection; one that has more to say would fill our log with it.
+LOGGED_NOTICES_COUNT = 10
 
 _log = logs.get_logger("bridge")
 
@@ -124,6 +126,7 @@ class Reader:
         self._vitals = Vitals(age_s(clock_us(), last_time) or 0.0)
         self._connection_resent_count = 0
         self._connection_has_news = False
+        self._connection_notices_count = 0
         self.received = received
 
     async def run(self) -> None:
@@ -192,6 +195,7 @@ class Reader:
         self._prove()
         self._connection_resent_count = 0
         self._connection_has_news = False
+        self._connection_notices_count = 0
         self._intake.begin_connection()
         self.received.connections_count += 1
         self.received.disconnected_by = None
@@ -253,13 +257,8 @@ class Reader:
                 self._count_resent()
             case Notice():
                 return self._heed(decision.message)
-        if self._intake.is_garbled:
-            return _Ending(
-                "garbled",
-                f"{UNDECODABLE_IN_ROW_LIMIT} messages in a row could not be read; "
-                "they are in quarantine",
-            )
-        return None
+        garbage = self._intake.garbage
+        return None if garbage is None else _Ending("garbled", f"{garbage}; see the quarantine")
 
     def _hand_over(self, entry: Entry) -> None:
         self._connection_has_news = True
@@ -276,7 +275,9 @@ class Reader:
         text = (notice.text or "")[:MAX_NOTICE_LENGTH]
         if isinstance(notice, InfoMessage):
             # One that the cursor is outdated makes the intake find a gap before the next event.
-            _log.info("upstream_info", host=self._host, name=name, detail=text)
+            self._connection_notices_count += 1
+            if self._connection_notices_count <= LOGGED_NOTICES_COUNT:
+                _log.info("upstream_info", host=self._host, name=name, detail=text)
             return None
         if name == "ConsumerTooSlow":
             # We were slow, it is not in trouble. But only if that gets us on. spec: F-27

@@ -13,7 +13,7 @@ from rich.console import Console
 from pipelines import logs
 from pipelines.cli.options import is_default, kafka_options
 from pipelines.config import KafkaConfig, state_directory
-from pipelines.demo.checks import check_all
+from pipelines.demo.checks import check_all, is_through
 from pipelines.demo.outcome import read_outcome
 from pipelines.demo.report import show_check, show_outcome
 from pipelines.demo.truth import Truth, load_truth
@@ -23,7 +23,6 @@ from pipelines.kafka.broker import LocalBroker
 from pipelines.process import stop_event
 from pipelines.status.display import Display
 from pipelines.status.overview import Overview
-from pipelines.status.stages import STAGES
 from pipelines.status.watch import Watch
 from pipelines.up.children import (
     Size,
@@ -47,9 +46,6 @@ SIZE = Size(workers_count=2, compactors_count=1)
 # On a slow machine the stages fall behind and catch up; beyond this they hang.
 DEADLINE_S = 300.0
 SAMPLE_COLLECTION = "app.bsky.feed.post"
-
-# The stages that have something to catch up with.
-_READERS = frozenset(stage.name for stage in STAGES if stage.inputs)
 
 
 @click.command()
@@ -130,7 +126,7 @@ def _run(kafka: KafkaConfig, display: Display, is_interrupted: Callable[[], bool
                 )
             if is_interrupted():
                 return True
-            if not truths and _is_through(overview()):
+            if not truths and is_through(overview(), FRAMES_COUNT):
                 addresses = addresses_in(runner.log_of(network).read_text(encoding="utf-8"))
                 assert addresses is not None
                 truths.append(load_truth(addresses.plc))
@@ -154,13 +150,3 @@ def _run(kafka: KafkaConfig, display: Display, is_interrupted: Callable[[], bool
     if not truths:
         raise click.Abort
     return truths[0]
-
-
-def _is_through(overview: Overview) -> bool:
-    """Whether every frame is in Kafka and no stage has anything left to do."""
-    lags = [stage.lag for stage in overview.stages if stage.name in _READERS]
-    return (
-        overview.frames_count >= FRAMES_COUNT
-        and len(lags) == len(_READERS)
-        and all(lag is not None and lag.messages_count == 0 for lag in lags)
-    )

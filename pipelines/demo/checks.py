@@ -13,9 +13,14 @@ from pipelines.compact.state import Sync
 from pipelines.demo.outcome import HeldRepo, Outcome
 from pipelines.demo.truth import TrueAccount, Truth
 from pipelines.kafka.topics import OTHER, registry
+from pipelines.status.overview import Overview
+from pipelines.status.stages import STAGES
 
 # Of one kind of difference: the rest is counted.
 SHOWN_COUNT = 3
+
+# The stages that have something to catch up with.
+_READERS = frozenset(stage.name for stage in STAGES if stage.inputs)
 
 
 class Check(NamedTuple):
@@ -28,6 +33,21 @@ class Check(NamedTuple):
 
     claim: str
     problems: tuple[str, ...]
+
+
+def is_through(overview: Overview, frames_count: int) -> bool:
+    """Returns whether a run is over: every frame is in Kafka, and no stage has anything to do.
+
+    Args:
+        overview: a look at the pipeline.
+        frames_count: how many frames the network sends.
+    """
+    lags = [stage.lag for stage in overview.stages if stage.name in _READERS]
+    return (
+        overview.frames_count >= frames_count
+        and len(lags) == len(_READERS)
+        and all(lag is not None and lag.messages_count == 0 for lag in lags)
+    )
 
 
 def check_all(outcome: Outcome, truth: Truth, frames_count: int) -> list[Check]:

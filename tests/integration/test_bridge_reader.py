@@ -17,7 +17,7 @@ from pipelines.bridge.gaps import Continuity, Gap, GapReason, Place
 from pipelines.bridge.handover import HANDOVER_BYTES, Handover
 from pipelines.bridge.intake import UNDECODABLE_IN_ROW_LIMIT, Entry, Intake, Publish, Quarantine
 from pipelines.bridge.progress import Received
-from pipelines.bridge.reader import Reader
+from pipelines.bridge.reader import LOGGED_NOTICES_COUNT, Reader
 from pipelines.bridge.upstream import Origin
 from pipelines.captures import MAX_MESSAGE_BYTES
 from pipelines.relay import SUBSCRIBE_PATH
@@ -267,6 +267,15 @@ def test_a_cursor_in_the_future_is_kept_and_tried_again_much_later(events: list[
     assert set(story.backoff.asked) == {(Pause.LONG, None)}
     assert set(story.relay.cursors) == {"17"}
     assert "cursor_in_future" in events
+
+
+def test_what_an_upstream_says_about_itself_does_not_fill_the_log(events: list[str]) -> None:
+    words = [info_frame("Word", f"{number}") for number in range(10 * LOGGED_NOTICES_COUNT)]
+    story = Story(
+        Connection([*words, identity(1)], closes=True), Connection([*words, identity(2)])
+    )
+    story.tell(until=lambda: len(story.seqs) == 2)
+    assert events.count("upstream_info") == 2 * LOGGED_NOTICES_COUNT
 
 
 def test_any_other_error_frame_ends_the_connection() -> None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from support import wire
-from support.kafka import read_committed, wait_until
+from support.kafka import read_committed, read_decided, wait_until
 
 from pipelines.bridge import service
 from pipelines.bridge.cursor import Start, load_cursors
@@ -100,7 +100,7 @@ def host_of(sim: SimServer) -> str:
 
 def frames_in(config: KafkaConfig) -> list[InputMessage]:
     """The frames in Kafka, in the upstream's order."""
-    return sorted(read_committed(config, config.topic("frames")), key=seq_of)
+    return sorted(read_decided(config, config.topic("frames")), key=seq_of)
 
 
 def seq_of(message: InputMessage) -> int:
@@ -122,7 +122,7 @@ def last_seq_in(config: KafkaConfig) -> int:
 
 def assert_holds_exactly(config: KafkaConfig, messages: Sequence[bytes | str]) -> None:
     """All messages are in `frames`, each once, byte for byte, in order in every partition."""
-    stored = read_committed(config, config.topic("frames"))
+    stored = read_decided(config, config.topic("frames"))
     for partition in range(PARTITIONS):
         seqs = [seq_of(message) for message in stored if message.partition == partition]
         assert seqs == sorted(set(seqs))

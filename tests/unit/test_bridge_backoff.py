@@ -47,8 +47,14 @@ def test_a_short_connection_does_not() -> None:
 
 def test_at_once_is_at_once_and_no_failure() -> None:
     backoff = Backoff(lambda: 1.0)
-    assert backoff.next_pause_s(Pause.AT_ONCE, connected_s=1) == 0
+    assert backoff.next_pause_s(Pause.AT_ONCE, connected_s=FIRST_PAUSE_S) == 0
     assert pauses(backoff, 1) == [FIRST_PAUSE_S]
+
+
+def test_who_cuts_us_off_at_once_again_and_again_is_waited_for() -> None:
+    backoff = Backoff(lambda: 1.0)
+    found = [backoff.next_pause_s(Pause.AT_ONCE, connected_s=0.01) for _ in range(4)]
+    assert found == [FIRST_PAUSE_S * 2**n for n in range(4)]
 
 
 def test_a_long_pause_is_long_from_the_first_time_on() -> None:

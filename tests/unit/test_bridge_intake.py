@@ -10,6 +10,7 @@ from pipelines.atproto.frames import MAX_FRAME_BYTES, ErrorMessage, InfoMessage,
 from pipelines.bridge.intake import (
     MAX_TIME_LENGTH,
     REMEMBERED_UNDECODABLE_COUNT,
+    UNDECODABLE_BYTES_LIMIT,
     UNDECODABLE_IN_ROW_LIMIT,
     Decision,
     Intake,
@@ -166,8 +167,27 @@ def test_only_garbage_in_a_row_makes_a_connection_garbled() -> None:
     found = []
     for message in (*row, identity(1), *row, garbage(99)):
         judge(intake, message)
-        found.append(intake.is_garbled)
-    assert found == [False] * (len(found) - 1) + [True]
+        found.append(intake.garbage)
+    assert found == [None] * (len(found) - 1) + ["10 messages in a row could not be read"]
+
+
+def test_much_garbage_within_a_minute_makes_a_connection_garbled_whatever_is_between() -> None:
+    intake = Intake(None)
+    junk = bytes(UNDECODABLE_BYTES_LIMIT // 4)
+
+    def bring(number: int, received_us: int) -> str | None:
+        intake.judge(junk + b"%d" % number, is_text=True, received_us=received_us)
+        intake.judge(identity(number), is_text=False, received_us=received_us)
+        return intake.garbage
+
+    for number in range(1, 9):  # three a minute, the fourth one begins the next
+        assert bring(number, NOW_US + (number - 1) * 20_000_000) is None
+    assert [bring(number, NOW_US + 140_000_001) for number in (9, 10)] == [
+        None,
+        f"{UNDECODABLE_BYTES_LIMIT + 5} bytes within a minute could not be read",
+    ]
+    intake.begin_connection()
+    assert intake.garbage is None
 
 
 def test_a_new_connection_is_not_garbled() -> None:
@@ -175,7 +195,7 @@ def test_a_new_connection_is_not_garbled() -> None:
     for number in range(UNDECODABLE_IN_ROW_LIMIT):
         judge(intake, garbage(number))
     intake.begin_connection()
-    assert not intake.is_garbled
+    assert intake.garbage is None
 
 
 def test_garbage_that_a_reconnect_brings_again_is_dropped_and_new_garbage_is_not() -> None:
@@ -221,7 +241,7 @@ def test_any_run_of_garbage_is_passed_in_the_end() -> None:
             decision = judge(intake, message)
             if isinstance(decision, Quarantine):
                 quarantined.append(decision.message)
-            if intake.is_garbled:
+            if intake.garbage is not None:
                 break
     assert connections_count == 4
     assert quarantined == stream[:-1]
