@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from pipelines.process import stop_event
 from pipelines.sim.generated import GeneratedNetwork
-from pipelines.sim.mix import Mix, Settings, meanings
+from pipelines.sim.mix import Mix, Settings, Trouble, meanings
 from pipelines.sim.network import load_network
 from pipelines.sim.ports import CursorHabit, Network
 from pipelines.sim.service import SimServer
@@ -24,25 +24,31 @@ _CHOICES = """Choose one network to serve:
 
 
 class _Command(click.Command):
-    """Adds the names that `--mix` takes to the help."""
+    """Adds the names that `--mix` and `--trouble` take to the help."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes them with their defaults."""
         super().format_epilog(ctx, formatter)
-        defaults = dataclasses.asdict(Mix())
-        rows = [(f"{name}={defaults[name]:g}", text) for name, text in meanings().items()]
-        with formatter.section("Probabilities for --mix, with their defaults"):
-            formatter.write_dl(rows)
+        for option, shares in _SHARES.items():
+            defaults = dataclasses.asdict(shares())
+            texts = meanings(shares).items()
+            rows = [(f"{name}={defaults[name]:g}", text) for name, text in texts]
+            with formatter.section(f"Probabilities for {option}, with their defaults"):
+                formatter.write_dl(rows)
 
 
-def _parse_mix(
-    _ctx: click.Context, _parameter: click.Parameter, values: Sequence[str]
+_SHARES: Mapping[str, type[Mix | Trouble]] = {"--mix": Mix, "--trouble": Trouble}
+
+
+def _parse_shares(
+    _ctx: click.Context, parameter: click.Parameter, values: Sequence[str]
 ) -> dict[str, float]:
+    names = meanings(_SHARES[parameter.opts[0]])
     shares: dict[str, float] = {}
     for value in values:
         name, _, text = value.partition("=")
-        if name not in meanings():
-            raise click.BadParameter(f"{value!r}: there are {', '.join(meanings())}.")
+        if name not in names:
+            raise click.BadParameter(f"{value!r}: there are {', '.join(names)}.")
         try:
             shares[name] = float(text)
         except ValueError:
@@ -108,9 +114,25 @@ def _parse_mix(
     "--mix",
     "shares",
     multiple=True,
-    callback=_parse_mix,
+    callback=_parse_shares,
     metavar="NAME=SHARE",
     help="With --accounts: a probability; they are listed below. May be repeated.",
+)
+@click.option(
+    "--trouble",
+    "trouble",
+    multiple=True,
+    callback=_parse_shares,
+    metavar="NAME=SHARE",
+    help="With --accounts: likewise, of what goes wrong.",
+)
+@click.option(
+    "--calm-after",
+    type=click.IntRange(min=1),
+    show_default="never",
+    metavar="COUNT",
+    help="With --trouble: frames after which nothing more goes wrong, and all that nobody was "
+    "told of comes to light.",
 )
 @click.option(
     "--truth",
@@ -151,6 +173,8 @@ def command(
     records_count: int | None,
     hosts_count: int | None,
     shares: dict[str, float],
+    trouble: dict[str, float],
+    calm_after: int | None,
     truth_path: Path | None,
     port: int,
     cursor_habit: str,
@@ -173,6 +197,8 @@ def command(
             records_count=records_count or 0,
             hosts_count=hosts_count or 1,
             mix=Mix(**shares),
+            trouble=Trouble(**trouble),
+            calm_after=calm_after,
         )
         network = GeneratedNetwork(settings, events_count=events_count, truth_path=truth_path)
     else:
@@ -183,6 +209,8 @@ def command(
             "--records": records_count,
             "--hosts": hosts_count,
             "--mix": shares or None,
+            "--trouble": trouble or None,
+            "--calm-after": calm_after,
             "--truth": truth_path,
         }
         for option, value in given.items():

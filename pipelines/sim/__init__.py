@@ -6,6 +6,8 @@
     generated.py   a generated one
     mix.py           what it follows from
     generator.py     its events, one after the other
+    troubles.py      what goes wrong
+    telling.py       what is told of accounts, and what is not
     authors.py       what accounts write; content.py makes the records
     identities.py    their PLC operations and documents
     clock.py         its time

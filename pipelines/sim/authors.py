@@ -1,15 +1,16 @@
 """Accounts from within: what their next commit does."""
 
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
 
 from pipelines.atproto import cbor
 from pipelines.atproto.cid import cid_of, encode_cid
 from pipelines.atproto.frames import Action, Op
-from pipelines.atproto.mst.tree import Write
-from pipelines.atproto.signing import SigningKey
-from pipelines.atproto.syntax import parse_path
+from pipelines.atproto.mst.tree import Tree, Write
+from pipelines.atproto.signing import SigningKey, sign_commit
+from pipelines.atproto.syntax import Tid, parse_path
 from pipelines.sim.clock import Clock
 from pipelines.sim.content import BLOG_ENTRY, GATE, POST, PROFILE, Content, Post
 from pipelines.sim.events import AccountState, Head, WrittenOp
@@ -54,6 +55,21 @@ class Author:
         assert self.state.head is not None
         return self.state.head
 
+    def commit(self, tree: Tree, rev: Tid) -> None:
+        """Signs a tree, which is the account's new head."""
+        commit = sign_commit(self.signing_key, self.state.did, rev, tree.root_cid)
+        head = Head(commit, cid_of(commit.block), tree)
+        self.state = replace(self.state, head=head)
+
+    def is_profile(self, path: str) -> bool:
+        """Tells whether a record is the profile, which every account with records has."""
+        return path == _PROFILE_PATH
+
+    def forget(self, gone: AbstractSet[str]) -> None:
+        """Notes that records were deleted, by their paths."""
+        self.deletable = [item for item in self.deletable if item[0] not in gone]
+        self.editable = {path: cid for path, cid in self.editable.items() if path not in gone}
+
 
 class Batch:
     """The operations of one commit.
@@ -76,6 +92,11 @@ class Batch:
     def delete(self, path: str, prev: bytes) -> None:
         """Deletes a record."""
         self._add(Action.DELETE, path, None, prev, None)
+
+    def extend(self, other: "Batch") -> None:
+        """Adds the operations of another batch, none of which is on a path of this one."""
+        self.ops += other.ops
+        self.writes += other.writes
 
     def _add(
         self,
@@ -128,9 +149,20 @@ class Composer:
         batch = Batch()
         profile = cbor.encode(self._content.compose_profile(self._clock.text()))
         author.editable[_PROFILE_PATH] = batch.put(_PROFILE_PATH, profile)
-        for _ in range(count - 1):
-            self._remember(author, self._create(author, batch))
+        self._add_creates(author, batch, count - 1)
         return batch
+
+    def compose_more(self, author: Author, count: int) -> Batch:
+        """Returns a commit of any account that creates some records."""
+        if not author.editable:
+            return self.compose_creates(author, count)
+        batch = Batch()
+        self._add_creates(author, batch, count)
+        return batch
+
+    def _add_creates(self, author: Author, batch: Batch, count: int) -> None:
+        for _ in range(count):
+            self._remember(author, self._create(author, batch))
 
     def _create(self, author: Author, batch: Batch) -> tuple[str, bytes]:
         created_at = self._clock.text()

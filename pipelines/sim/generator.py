@@ -1,8 +1,8 @@
 """A network that never was: accounts that come, write, change and go, event by event.
 
 Everything follows from the settings: keys, DIDs, revisions, records and frames, byte for byte.
-What an event looks like, and which ones come together, is as in the reference PDS. Nothing is
-broken: every frame can be proven, and every chain holds.
+What an event looks like, and which ones come together, is as in the reference PDS. Without trouble
+(`pipelines.sim.troubles`) nothing is broken: every frame can be proven, and every chain holds.
 
 Accounts run ahead of what is told about them: an event carries the account as it is after it, so
 that whoever passes events on can answer for any moment. spec: G-12, G-16, G-21, H-13, J-03
@@ -14,20 +14,19 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
-from pipelines.atproto.car import write_car
-from pipelines.atproto.cid import cid_of
-from pipelines.atproto.frames import Kind
+from pipelines.atproto.keys import VerifyingKey
 from pipelines.atproto.mst import EMPTY_NODE, EMPTY_ROOT_CID
 from pipelines.atproto.mst.tree import Change, Tree
-from pipelines.atproto.signing import SigningKey, sign_commit
+from pipelines.atproto.signing import SigningKey
 from pipelines.atproto.syntax import MAX_TID_CLOCK_ID, Did, Handle, parse_handle
-from pipelines.sim import messages
 from pipelines.sim.authors import Author, Batch, Composer
 from pipelines.sim.clock import Clock
 from pipelines.sim.content import Content
-from pipelines.sim.events import AccountState, Event, Head, Status, WrittenOp
+from pipelines.sim.events import AccountState, Event, Status
 from pipelines.sim.identities import AccountIdentity, PlcIdentity, WebIdentity, create_identity
 from pipelines.sim.mix import Settings
+from pipelines.sim.telling import Teller
+from pipelines.sim.troubles import Troublemaker
 
 _HANDLE_DOMAIN: Final = "sim.example"
 
@@ -64,10 +63,20 @@ class Generator:
         self.clock = Clock(self._random.randint(0, MAX_TID_CLOCK_ID))
         self._content = Content(self._random)
         self._composer = Composer(mix, self._content, self.clock, self._random)
+        self._teller = Teller(self.clock, self._random, mix.gap)
+        self._troubles = Troublemaker(
+            settings.trouble,
+            self._hosts,
+            composer=self._composer,
+            teller=self._teller,
+            clock=self.clock,
+            random=self._random,
+            move=self._move,
+        )
+        self._is_calm = not settings.trouble.is_any
         self._authors_count = 0
         self._active: list[Author] = []
         self._resting: list[Author] = []
-        self._seq = 0
         self._happenings: tuple[tuple[float, _Happening], ...] = (
             (mix.delete_account, self._delete_account),
             (mix.deactivate_account, self._deactivate_account),
@@ -86,19 +95,21 @@ class Generator:
         mix = self._mix
         while True:
             self.clock.pass_time(self._random)
+            if not self._is_calm:
+                yield from self._make_trouble()
             missing = self._settings.accounts_count - len(self._active) - len(self._resting)
             if missing and (not self._active or self._random.random() < mix.create_account):
-                yield from self._create_account()
+                yield from self._fill_place()
             elif not self._active or (
                 self._resting and self._random.random() < mix.deactivate_account
             ):
-                yield from self._reactivate_account()
+                index = int(len(self._resting) * self._random.random())
+                yield from self._reactivate_account(self._resting[index])
             else:
                 yield from self._next_happening()
 
     def _next_happening(self) -> Iterator[Event]:
-        # Squared: a few accounts write most of what is written.
-        author = self._active[int(len(self._active) * self._random.random() ** 2)]
+        author = self._some_author()
         chance = self._random.random()
         for share, happening in self._happenings:
             if chance < share:
@@ -106,38 +117,65 @@ class Generator:
             chance -= share
         return self._write(author)
 
+    def _some_author(self) -> Author:
+        # Squared: a few accounts write most of what is written.
+        return self._active[int(len(self._active) * self._random.random() ** 2)]
+
+    def _make_trouble(self) -> Iterator[Event]:
+        calm_after = self._settings.calm_after
+        if calm_after is not None and self._teller.events_count >= calm_after:
+            self._is_calm = True
+            for author in list(self._teller.unaware.values()):
+                is_resting = author.state.status is not None
+                yield from self._reactivate_account(author) if is_resting else self._write(author)
+        elif self._active and (happening := self._troubles.choose()) is not None:
+            author = self._some_author()
+            yield from happening(author)
+            if author.state.status is not None:
+                self._active.remove(author)
+                self._resting.append(author)
+            self.clock.pass_time(self._random)
+
     # What happens to accounts.
 
-    def _create_account(self) -> Iterator[Event]:
-        author = self._new_author()
-        yield self._identity_event(author, author.state.handle)
+    def _fill_place(self) -> Iterator[Event]:
+        author = None if self._is_calm else self._troubles.take_returning()
+        if author is None:
+            author = self._new_author()
+            yield from self._create_account(author)
+        else:
+            yield from self._troubles.come_back(author)
+        self._active.append(author)
+
+    def _create_account(self, author: Author) -> Iterator[Event]:
+        yield self._teller.identity(author, author.state.handle)
         author.state = replace(author.state, is_announced=True)
-        yield self._account_event(author)
+        yield self._teller.account(author)
         # There is nothing to prove, but servers send the root.
         change = Change(Tree(), {EMPTY_ROOT_CID: EMPTY_NODE})
-        author.state = replace(author.state, head=self._sign(author, change.tree))
-        yield self._commit_event(author, None, change, Batch())
-        yield self._sync_event(author)
-        self._active.append(author)
+        author.commit(change.tree, self.clock.tid())
+        yield self._teller.commit(author, None, change, Batch())
+        yield self._teller.sync(author)
 
     def _delete_account(self, author: Author) -> Iterator[Event]:
         self._active.remove(author)
+        self._troubles.remember(author)
         author.state = replace(author.state, status=Status.DELETED, head=None)
-        yield self._account_event(author)
+        yield self._teller.account(author)
 
     def _deactivate_account(self, author: Author) -> Iterator[Event]:
         self._active.remove(author)
         self._resting.append(author)
         author.state = replace(author.state, status=Status.DEACTIVATED)
-        yield self._account_event(author)
+        yield self._teller.account(author)
 
-    def _reactivate_account(self) -> Iterator[Event]:
-        author = self._resting.pop(int(len(self._resting) * self._random.random()))
+    def _reactivate_account(self, author: Author) -> Iterator[Event]:
+        self._resting.remove(author)
         self._active.append(author)
         author.state = replace(author.state, status=None)
-        yield self._account_event(author)
-        yield self._identity_event(author, author.state.handle)
-        yield self._sync_event(author)
+        yield self._teller.account(author)
+        yield self._teller.identity(author, author.state.handle)
+        yield self._teller.sync(author)
 
     def _change_handle(self, author: Author) -> Iterator[Event]:
         author.handles_count += 1
@@ -149,16 +187,14 @@ class Generator:
             case WebIdentity() as before:
                 identity = before.with_handle(handle)
         author.state = replace(author.state, handle=handle, identity=identity)
-        yield self._identity_event(author, handle)
+        yield self._teller.identity(author, handle)
 
     def _rotate_key(self, author: Author) -> Iterator[Event]:
         before = author.state.identity
         if isinstance(before, WebIdentity) and self._random.random() >= self._mix.rotate_web_key:
             yield from self._write(author)
             return
-        author.keys_count += 1
-        author.signing_key = self._account_key(author.number, author.keys_count)
-        key = author.signing_key.verifying_key
+        key = self._give_key(author)
         identity: AccountIdentity
         match before:
             case PlcIdentity():
@@ -166,19 +202,36 @@ class Generator:
             case WebIdentity():
                 identity = before.with_signing_key(key)
         author.state = replace(author.state, identity=identity)
-        yield self._identity_event(author, None)
+        yield self._teller.identity(author, None)
         yield from self._sign_again(author)
 
+    def _move(self, author: Author, host: str) -> None:
+        pds = f"https://{host}"
+        identity: AccountIdentity
+        match author.state.identity:
+            case PlcIdentity() as before:
+                key = self._give_key(author)
+                identity = before.moved(pds, key, self._rotation_key, self.clock.text())
+            case WebIdentity() as before:
+                # With the key that it has: nobody has a history of its keys.
+                identity = before.moved(pds)
+        author.state = replace(author.state, identity=identity)
+
+    def _give_key(self, author: Author) -> VerifyingKey:
+        author.keys_count += 1
+        author.signing_key = self._account_key(author.number, author.keys_count)
+        return author.signing_key.verifying_key
+
     def _sign_again(self, author: Author) -> Iterator[Event]:
-        author.state = replace(author.state, head=self._sign(author, author.head.tree))
-        yield self._sync_event(author)
+        author.commit(author.head.tree, self.clock.tid())
+        yield self._teller.sync(author)
 
     def _write(self, author: Author) -> Iterator[Event]:
         batch = self._composer.compose(author)
         before = author.head
         change = before.tree.apply(batch.writes)
-        author.state = replace(author.state, head=self._sign(author, change.tree))
-        yield self._commit_event(author, before, change, batch)
+        author.commit(change.tree, self.clock.tid())
+        yield self._teller.commit(author, before, change, batch)
 
     # The parts of it.
 
@@ -187,8 +240,8 @@ class Generator:
         self.clock.pass_time(self._random)
         author = self._new_author()
         batch = self._composer.compose_creates(author, records_count)
-        head = self._sign(author, Tree().apply(batch.writes).tree)
-        author.state = replace(author.state, is_announced=True, head=head)
+        author.state = replace(author.state, is_announced=True)
+        author.commit(Tree().apply(batch.writes).tree, self.clock.tid())
         self._active.append(author)
         return author.state, {op.path: record for op, record in batch.ops if record is not None}
 
@@ -221,69 +274,6 @@ class Generator:
     def _key(self, purpose: str, *, is_p256: bool) -> SigningKey:
         name = f"standpipe sim {self._settings.seed} {purpose}"
         return SigningKey("p256" if is_p256 else "k256", hashlib.sha256(name.encode()).digest())
-
-    def _sign(self, author: Author, tree: Tree) -> Head:
-        commit = sign_commit(author.signing_key, author.state.did, self.clock.tid(), tree.root_cid)
-        return Head(commit, cid_of(commit.block), tree)
-
-    def _next_seq(self) -> int:
-        self._seq += 1
-        if self._random.random() < self._mix.gap:
-            self._seq += 1 + int(_MAX_GAP * self._random.random())
-        return self._seq
-
-    def _commit_event(
-        self, author: Author, before: Head | None, change: Change, batch: Batch
-    ) -> Event:
-        head = author.head
-        records = [
-            (op.cid, record)
-            for op, record in batch.ops
-            if op.cid is not None and record is not None
-        ]
-        blocks = [(head.commit_cid, head.commit.block), *change.covering.items(), *records]
-        seq = self._next_seq()
-        frame = messages.commit_frame(
-            seq,
-            head.commit,
-            head.commit_cid,
-            time=self.clock.text(),
-            since=None if before is None else before.commit.rev,
-            prev_data=None if before is None else before.tree.root_cid,
-            ops=[op for op, _ in batch.ops],
-            blocks=write_car(head.commit_cid, blocks),
-        )
-        return self._event(seq, Kind.COMMIT, author, frame, tuple(batch.ops))
-
-    def _sync_event(self, author: Author) -> Event:
-        head, seq = author.head, self._next_seq()
-        blocks = write_car(head.commit_cid, [(head.commit_cid, head.commit.block)])
-        frame = messages.sync_frame(
-            seq, author.state.did, head.commit.rev, time=self.clock.text(), blocks=blocks
-        )
-        return self._event(seq, Kind.SYNC, author, frame)
-
-    def _identity_event(self, author: Author, handle: Handle | None) -> Event:
-        seq = self._next_seq()
-        frame = messages.identity_frame(seq, author.state.did, handle, time=self.clock.text())
-        return self._event(seq, Kind.IDENTITY, author, frame)
-
-    def _account_event(self, author: Author) -> Event:
-        seq = self._next_seq()
-        frame = messages.account_frame(
-            seq, author.state.did, author.state.status, time=self.clock.text()
-        )
-        return self._event(seq, Kind.ACCOUNT, author, frame)
-
-    def _event(
-        self,
-        seq: int,
-        kind: Kind,
-        author: Author,
-        frame: bytes,
-        ops: tuple[WrittenOp, ...] = (),
-    ) -> Event:
-        return Event(seq, kind, self.clock.now_us, frame, author.state, ops)
 
 
 def _handle(author: Author) -> Handle:

@@ -139,9 +139,9 @@ class WebIdentity:
         """Returns the identity after its document was changed to name another signing key."""
         return replace(self, signing_key=signing_key)
 
-    def moved(self, pds: str, signing_key: VerifyingKey) -> "WebIdentity":
+    def moved(self, pds: str) -> "WebIdentity":
         """Returns the identity after its document was changed to name another server."""
-        return replace(self, pds=pds, signing_key=signing_key)
+        return replace(self, pds=pds)
 
     def document(self) -> dict[str, Any]:
         """Returns the DID document."""

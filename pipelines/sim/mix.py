@@ -47,13 +47,46 @@ class Mix:
     sign_again: float = _share(0.001, "a #sync to a commit that changes nothing is next")
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            share = getattr(self, item.name)
-            if not 0 <= share <= 1:
-                raise ConfigError(f"{item.name} is {share}: choose a number from 0 to 1")
-        total = sum(getattr(self, name) for name in EXCLUSIVE)
-        if total > 1:
-            raise ConfigError(f"{', '.join(EXCLUSIVE)} are {total:g} together: choose 1 at most")
+        _check(self, EXCLUSIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """How often what goes wrong, as probabilities from 0 to 1; see `pipelines.sim.troubles`.
+
+    Raises:
+        ConfigError: one is not from 0 to 1, or those of the next event are more than 1 together.
+    """
+
+    drop_commit: float = _share(0, "a commit is next that nobody is told of")
+    skip_commit: float = _share(0, "so it is, and the one after it claims to be its own successor")
+    wrong_since: float = _share(0, "a commit is next that claims a revision before it in vain")
+    wrong_prev_data: float = _share(0, "a commit is next that claims a root before it in vain")
+    storm_sync: float = _share(0, "a storm of #sync of one account is next")
+    flap_account: float = _share(0, "an account is next that goes and comes, perhaps to stay away")
+    import_repo: float = _share(0, "an import that removes half of a repository is next")
+    migrate_account: float = _share(0, "a migration to another PDS is next")
+    return_account: float = _share(
+        0, "an account that takes the place of a deleted one is that one"
+    )
+
+    def __post_init__(self) -> None:
+        _check(self, tuple(item.name for item in fields(self) if item.name != "return_account"))
+
+    @property
+    def is_any(self) -> bool:
+        """Whether anything may go wrong."""
+        return any(getattr(self, item.name) for item in fields(self))
+
+
+def _check(shares: Mix | Trouble, exclusive: tuple[str, ...]) -> None:
+    for item in fields(shares):
+        share = getattr(shares, item.name)
+        if not 0 <= share <= 1:
+            raise ConfigError(f"{item.name} is {share}: choose a number from 0 to 1")
+    total = sum(getattr(shares, name) for name in exclusive)
+    if total > 1:
+        raise ConfigError(f"{', '.join(exclusive)} are {total:g} together: choose 1 at most")
 
 
 # What may happen to the account of the next event; else it writes.
@@ -66,9 +99,9 @@ EXCLUSIVE: Final = (
 )
 
 
-def meanings() -> dict[str, str]:
-    """Returns what each share of `Mix` is the probability of, by its name."""
-    return {item.name: item.metadata["meaning"] for item in fields(Mix)}
+def meanings(shares: type[Mix | Trouble]) -> dict[str, str]:
+    """Returns what each share is the probability of, by its name."""
+    return {item.name: item.metadata["meaning"] for item in fields(shares)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +115,12 @@ class Settings:
             exist before the stream begins; with none, it begins with their creation.
         hosts_count: PDSes among which the accounts are spread.
         mix: how often what happens.
+        trouble: how often what goes wrong.
+        calm_after: events after which nothing goes wrong any more, and every account of which
+            nobody can know how it is writes; None for never.
+
+    Raises:
+        ConfigError: accounts are to migrate, and there is one PDS.
     """
 
     accounts_count: int
@@ -89,3 +128,9 @@ class Settings:
     records_count: int = 0
     hosts_count: int = 1
     mix: Mix = field(default_factory=Mix)
+    trouble: Trouble = field(default_factory=Trouble)
+    calm_after: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.trouble.migrate_account and self.hosts_count == 1:
+            raise ConfigError("accounts cannot migrate with one PDS: choose more hosts")

@@ -24,7 +24,7 @@ from pipelines.relay import subscribe_url
 from pipelines.sim.events import Status
 from pipelines.sim.generated import GeneratedNetwork
 from pipelines.sim.messages import error_frame
-from pipelines.sim.mix import Mix, Settings, meanings
+from pipelines.sim.mix import Mix, Settings, Trouble, meanings
 from pipelines.sim.network import load_network
 from pipelines.sim.service import SimServer
 from pipelines.sim.truth import AccountTruth
@@ -352,6 +352,8 @@ class TestCommand:
             ["--capture", "folder", "--events", "1"],
             ["--capture", "folder", "--records", "1"],
             ["--capture", "folder", "--hosts", "2"],
+            ["--capture", "folder", "--trouble", "drop_commit=1"],
+            ["--capture", "folder", "--calm-after", "1"],
             ["--capture", "folder", "--mix", "p256=1"],
             ["--capture", "folder", "--truth", "file"],
             ["--accounts", "0"],
@@ -371,14 +373,37 @@ class TestCommand:
         with self.start("--help") as process:
             stdout, _ = process.communicate(timeout=DEADLINE_S)
         listed = dict(re.findall(r"^  ([a-z_0-9]+)=([0-9.]+) ", stdout, re.MULTILINE))
-        assert Mix(**{name: float(share) for name, share in listed.items()}) == Mix()
-        assert listed.keys() == meanings().keys()
+        shares = {name: float(share) for name, share in listed.items()}
+        assert Mix(**{name: shares.pop(name) for name in meanings(Mix)}) == Mix()
+        assert Trouble(**{name: shares.pop(name) for name in meanings(Trouble)}) == Trouble()
+        assert not shares
 
     def test_the_mix_can_be_changed(self) -> None:
         mix = Mix(did_web=1, change_handle=0.3)
         expected = make_events(Settings(accounts_count=3, mix=mix), 100)
         options = ["--accounts", "3", "--mix", "did_web=1", "--mix", "change_handle=0.3"]
         with self.start(*options, "--events", "100", "--json") as process:
+            try:
+                assert process.stdout is not None
+                addresses = json.loads(process.stdout.readline())
+
+                async def conversation(session: aiohttp.ClientSession) -> list[bytes]:
+                    url = subscribe_url(addresses["relay"], 0)
+                    async with session.ws_connect(url) as socket:
+                        return await receive(socket, 100)
+
+                assert run(conversation) == [event.frame for event in expected]
+            finally:
+                process.kill()
+
+    def test_trouble_can_be_made(self) -> None:
+        trouble = Trouble(drop_commit=0.2, migrate_account=0.1)
+        settings = Settings(3, hosts_count=2, trouble=trouble, calm_after=80)
+        expected = make_events(settings, 100)
+        assert any(event.untold for event in expected)
+        options = ["--accounts", "3", "--hosts", "2", "--calm-after", "80", "--events", "100"]
+        options += ["--trouble", "drop_commit=0.2", "--trouble", "migrate_account=0.1"]
+        with self.start(*options, "--json") as process:
             try:
                 assert process.stdout is not None
                 addresses = json.loads(process.stdout.readline())

@@ -9,7 +9,7 @@ from pipelines.identity.plc import key_at, verify_audit_log
 from pipelines.sim.events import Event
 from pipelines.sim.generator import Generator
 from pipelines.sim.identities import AccountIdentity
-from pipelines.sim.mix import Mix, Settings
+from pipelines.sim.mix import Mix, Settings, Trouble
 
 # More of everything that is rare, so that a few thousand events have some of each.
 LIVELY = Mix(
@@ -25,6 +25,19 @@ LIVELY = Mix(
     rotate_key=0.01,
     rotate_web_key=0.5,
     sign_again=0.01,
+)
+
+# Some of everything that can go wrong, likewise.
+TROUBLED = Trouble(
+    drop_commit=0.01,
+    skip_commit=0.01,
+    wrong_since=0.01,
+    wrong_prev_data=0.01,
+    storm_sync=0.002,
+    flap_account=0.01,
+    import_repo=0.01,
+    migrate_account=0.01,
+    return_account=0.5,
 )
 
 
