@@ -77,6 +77,24 @@ def subscribe_url(text: str, cursor: int | None = None) -> str:
     return f"{scheme}://{authority}{SUBSCRIBE_PATH}{query}"
 
 
+def service_url(text: str) -> str:
+    """Returns the base URL of the XRPC calls at the address of a relay or PDS.
+
+    Args:
+        text: as of `subscribe_url`.
+
+    Returns:
+        `http[s]://host[:port]`.
+
+    Raises:
+        ConfigError: as of `subscribe_url`.
+
+    >>> service_url("wss://relay.example")
+    'https://relay.example'
+    """
+    return subscribe_url(text).removesuffix(SUBSCRIBE_PATH).replace("ws", "http", 1)
+
+
 def is_retryable(error: Exception) -> bool:
     """Returns whether connecting again later may succeed.
 

@@ -90,6 +90,18 @@ class Span(NamedTuple):
     last: StreamPosition
 
 
+class StoredGap(NamedTuple):
+    """A gap, as the topic has it, as far as somebody who mends it wants to know.
+
+    Attributes:
+        host: the upstream.
+        from_time: the upstream's clock at the last event before it; None where nobody knows.
+    """
+
+    host: str
+    from_time: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one transaction says.
@@ -247,6 +259,21 @@ def parse_cursor(value: bytes) -> StoredCursor:
         } if seq >= 0 and generation >= 1:
             return StoredCursor(seq, generation, time)
     raise ValueError("not a JSON object with seq, generation and time")
+
+
+def parse_gap(value: bytes) -> StoredGap:
+    """Reads a message of `gaps`.
+
+    Args:
+        value: as `gaps_of` wrote it.
+
+    Raises:
+        ValueError: it is not a gap.
+    """
+    match orjson.loads(value):
+        case {"host": str(host), "from_time": str() | None as from_time}:
+            return StoredGap(host, from_time)
+    raise ValueError("not a JSON object with host and from_time")
 
 
 def _frame(entry: Publish, host: bytes, outputs: Outputs) -> OutputMessage:

@@ -1,36 +1,27 @@
 """`standpipe identity import` and `follow`: the PLC directory's export → identities."""
 
-import contextlib
 import functools
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.progress import Progress as Bar
-from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from pipelines import logs
 from pipelines.cli.metrics_option import metrics_option
 from pipelines.cli.options import kafka_options
+from pipelines.cli.progress import moments
 from pipelines.cli.resolving import plc_url_option
 from pipelines.config import KafkaConfig, state_directory
 from pipelines.mirror import service
 from pipelines.mirror.directory import DirectoryExport
 from pipelines.mirror.dump import DumpFile
 from pipelines.mirror.intake import Tally
-from pipelines.mirror.progress import Progress
 from pipelines.mirror.source import Source
 from pipelines.process import stop_event
 
 # Ten pages of a thousand operations: more than one core validates.
 DEFAULT_PAGES_PER_S: Final = 10.0
-LOG_INTERVAL_S: Final = 10.0
-
-_log = logs.get_logger(service.STAGE)
 
 
 def _mirror_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,43 +112,9 @@ def follow_command(
 
 def _run(kafka: KafkaConfig, source: Source, state_dir: Path | None, url: str) -> Tally:
     folder = state_dir or state_directory() / "identity" / kafka.topic_prefix
-    with stop_event() as stop, _progress() as on_progress:
+    with stop_event() as stop, moments(service.STAGE, "importing") as on_progress:
         return service.run(
             kafka, source, folder, directory=url, stop=stop, on_progress=on_progress
-        )
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
-    """Yields what shows progress: a line on a terminal that changes, else a log line at times."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _Lines().show
-        return
-    columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Bar(*columns, console=console, transient=True) as bar:
-        line = bar.add_task("connecting")
-        yield lambda progress: bar.update(line, description=str(progress))
-
-
-class _Lines:
-    """Log lines with the progress, not more often than every `LOG_INTERVAL_S`."""
-
-    def __init__(self) -> None:
-        self._shown_s = time.monotonic()
-        self._read_count = 0
-
-    def show(self, progress: Progress) -> None:
-        now_s = time.monotonic()
-        if now_s - self._shown_s < LOG_INTERVAL_S or progress.read_count == self._read_count:
-            return
-        self._shown_s, self._read_count = now_s, progress.read_count
-        _log.info(
-            "importing",
-            read=progress.read_count,
-            per_s=round(progress.per_s),
-            share=None if progress.share is None else round(progress.share, 4),
-            left_s=None if progress.left_s is None else round(progress.left_s),
         )
 
 

@@ -4,66 +4,38 @@ import dataclasses
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import click
 import orjson
 
-from pipelines import logs
-from pipelines.atproto.errors import Reason
 from pipelines.atproto.syntax import Did
 from pipelines.cli.options import DID, TIME, kafka_options
 from pipelines.cli.printing import printable
-from pipelines.cli.progress import progress
+from pipelines.cli.quarantine_reading import REASON, bounds, partitions, quarantined
+from pipelines.cli.quarantine_redrive import redrive
 from pipelines.cli.quarantine_show import meaning_of, show
 from pipelines.config import KafkaConfig
-from pipelines.kafka.admin import check_partitions
-from pipelines.kafka.messages import InputMessage, Position
-from pipelines.kafka.partition import partition_for
-from pipelines.kafka.quarantine import Quarantined, Selection, parse_quarantined
-from pipelines.kafka.reading import log_ends, log_starts, read_between
-
-_AREAS = frozenset(reason.partition(".")[0] for reason in Reason)
-
-_log = logs.get_logger("quarantine")
-
-
-class _ReasonType(click.ParamType):
-    """A reason, or an area of reasons."""
-
-    name = "reason"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
-        text = str(value)
-        if text not in _AREAS and text not in set(Reason):
-            area = text.partition(".")[0]
-            known = [reason for reason in Reason if reason.partition(".")[0] == area] or _AREAS
-            self.fail(
-                f"there is no reason {text!r}; there are {', '.join(sorted(known))}", param, ctx
-            )
-        return text
+from pipelines.kafka.quarantine import Quarantined, Selection
 
 
 @click.group()
 def command() -> None:
-    """Look at what was refused: the topic quarantine.
+    """Look at what was refused, and have it mended: the topic quarantine.
 
-    Each message is as it came, with the reason in its headers. To put messages in again, and have
-    their repositories repaired, is not possible yet.
+    Each message is as it came, with the reason in its headers.
     """
 
 
 command.add_command(show)
+command.add_command(redrive)
 
 
 @command.command(name="list")
 @click.option(
     "--reason",
     "reasons",
-    type=_ReasonType(),
+    type=REASON,
     multiple=True,
     help="Only this reason (signature.invalid) or area of reasons (mst). May be repeated.",
 )
@@ -112,14 +84,13 @@ def list_messages(
     if partition is None and (from_offset is not None or to_offset is not None):
         raise click.UsageError("an offset is one of a partition: name it with --partition.")
     selection = Selection(frozenset(reasons), did, since_ms, until_ms)
-    numbers = _partitions(kafka, did, partition)
-    starts, ends = _bounds(kafka, numbers, since_ms)
+    starts, ends = bounds(kafka, partitions(kafka, did, partition), since_ms)
     # With offsets there is one partition at most.
     starts = {where: max(start, from_offset or 0) for where, start in starts.items()}
     if to_offset is not None:
         ends = {where: min(end, to_offset) for where, end in ends.items()}
     counts: Counter[str] = Counter()
-    for found in _quarantined(kafka, starts, ends):
+    for _, found in quarantined(kafka, starts, ends):
         if selection.has(found):
             counts[found.reason] += 1
             if not summary:
@@ -131,61 +102,6 @@ def list_messages(
     listed = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     click.echo(f"{counts.total()} messages: {listed or 'none'}", err=True)
     return 0
-
-
-def _partitions(kafka: KafkaConfig, did: Did | None, partition: int | None) -> list[int]:
-    """Returns the partitions that can hold what is asked for."""
-    count = check_partitions(kafka, ["quarantine"])["quarantine"]
-    if partition is not None and partition >= count:
-        raise click.BadParameter(
-            f"{kafka.topic('quarantine')} has {count} partitions, counted from 0",
-            param_hint="--partition",
-        )
-    numbers = set(range(count)) if partition is None else {partition}
-    if did is not None:
-        numbers &= {partition_for(did, count)}
-    return sorted(numbers)
-
-
-def _bounds(
-    kafka: KafkaConfig, numbers: Sequence[int], since_ms: int | None
-) -> tuple[dict[Position, int], dict[Position, int]]:
-    """Returns where to start reading partitions, and where what is readable ends."""
-    wanted = [(kafka.topic("quarantine"), number) for number in numbers]
-    ends = log_ends(kafka, wanted, is_readable=True)
-    starts = {
-        where: ends[where] if start is None else start
-        for where, start in log_starts(kafka, wanted, since_ms).items()
-    }
-    return starts, ends
-
-
-def _quarantined(
-    kafka: KafkaConfig, starts: Mapping[Position, int], ends: Mapping[Position, int]
-) -> Iterator[Quarantined]:
-    for message in _with_progress(kafka, starts, ends):
-        try:
-            yield parse_quarantined(message)
-        except ValueError as error:
-            _log.warning(
-                "not_a_quarantined_message",
-                partition=message.partition,
-                offset=message.offset,
-                detail=str(error),
-            )
-
-
-def _with_progress(
-    kafka: KafkaConfig, starts: Mapping[Position, int], ends: Mapping[Position, int]
-) -> Iterator[InputMessage]:
-    next_offsets = dict(starts)
-    total = sum(max(0, ends[where] - start) for where, start in starts.items())
-    with progress("reading", total) as advance:
-        for message in read_between(kafka, starts, ends):
-            yield message
-            where = (message.topic, message.partition)
-            advance(message.offset + 1 - next_offsets[where])
-            next_offsets[where] = message.offset + 1
 
 
 def _text_line(found: Quarantined) -> bytes:

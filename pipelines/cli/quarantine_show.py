@@ -1,9 +1,7 @@
 """`standpipe quarantine show`: one quarantined message, and what is thought of it now."""
 
-import contextlib
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +14,10 @@ from pipelines.atproto.syntax import Did
 from pipelines.cli.inspect_source import read_source
 from pipelines.cli.inspect_view import TREE_LINES_COUNT, show_report
 from pipelines.cli.options import kafka_options
+from pipelines.cli.quarantine_reading import identities_option, keys_of
 from pipelines.cli.resolving import resolver_options
 from pipelines.config import KafkaConfig
 from pipelines.errors import IdentityUnavailableError
-from pipelines.identity.keyring import KeyRing
-from pipelines.identity.offline import OfflineKeys
 from pipelines.identity.resolver import Resolver
 from pipelines.inspection.frames import inspect_frame
 from pipelines.inspection.messages import message_section, received_us
@@ -57,11 +54,7 @@ class _Noted:
 
 @click.command()
 @click.argument("place", metavar="PARTITION:OFFSET")
-@click.option(
-    "--identities",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Take keys from this file, as `standpipe verify` does, and ask nobody.",
-)
+@identities_option
 @click.option("--raw", is_flag=True, help="Only the message itself, byte for byte, on stdout.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @resolver_options
@@ -104,7 +97,7 @@ def show(
         ) from None
     received = received_us(message)
     verdict: FrameReport | IdentityUnavailableError
-    with _keys(identities, resolver) as keys:
+    with keys_of(identities, resolver, _KEYS_COUNT) as keys:
         noted = _Noted(keys)
         try:
             verdict = report_frame(source.raw, noted, received)
@@ -130,12 +123,6 @@ def show(
 def meaning_of(reason: str) -> str:
     """Returns what a reason means, for a person."""
     return MEANINGS[Reason(reason)] if reason in set(Reason) else "another version knows"
-
-
-@contextlib.contextmanager
-def _keys(identities: Path | None, resolver: Resolver) -> Iterator[KeyLookup]:
-    with contextlib.closing(KeyRing(resolver, max_keys=_KEYS_COUNT)) as ring:
-        yield ring if identities is None else OfflineKeys.load(identities)
 
 
 def _refusal(found: Quarantined) -> Section:

@@ -16,16 +16,19 @@ class Known(NamedTuple):
     """What `repos` says of a repository, as far as it is compared.
 
     Attributes:
-        is_synchronized: whether the records are complete up to the newest commit that was seen.
+        is_synchronized: whether the records are complete up to that revision, or becoming so by a
+            snapshot that is being taken over.
         rev: the newest revision known to be signed, or None.
         active: whether the account may be shown.
         status: why not, or None.
+        host: the upstream of the last event that changed anything.
     """
 
     is_synchronized: bool
     rev: Tid | None
     active: bool
     status: str | None
+    host: str
 
 
 class Judgment(StrEnum):
@@ -35,14 +38,21 @@ class Judgment(StrEnum):
     SYNCHRONIZED = "synchronized"  # what we have is as new
     INACTIVE = "inactive"  # there is nothing to be had
     ON_ITS_WAY = "on_its_way"  # we know of that revision, and its repair has been requested
-    OLDER = "older"  # nothing of it was ever seen, and it has not changed since the gap
+    REPEATED = "repeated"  # it was listed before, by this host or another
+    OLDER = "older"  # nothing of it was ever seen, and no change since the gap is known
 
 
 def known_of(state: RepoState) -> Known:
     """Returns what is compared of a repository's state."""
     revs = [signed.rev for signed in (state.head and state.head.signed, state.seen) if signed]
+    if state.applying is not None:
+        revs.append(state.applying.snapshot.rev)
     return Known(
-        state.sync is Sync.SYNCHRONIZED, max(revs, default=None), state.active, state.status
+        is_synchronized=state.sync in (Sync.SYNCHRONIZED, Sync.APPLYING),
+        rev=max(revs, default=None),
+        active=state.active,
+        status=state.status,
+        host=state.source.host,
     )
 
 
@@ -60,7 +70,7 @@ def judge_for_backfill(listing: Listing, known: Known | None) -> Judgment:
         return Judgment.INACTIVE if listing.active is False else Judgment.REQUESTED
     if not known.active and listing.active is not True:
         return Judgment.INACTIVE
-    if known.active is (listing.active is not False) and _is_up_to(listing, known):
+    if known.active is (listing.active is not False) and is_complete_to(known, listing.rev):
         return Judgment.SYNCHRONIZED
     return Judgment.REQUESTED
 
@@ -72,8 +82,8 @@ def judge_for_sweep(listing: Listing, known: Known | None, since_us: int | None)
         listing: what the upstream says of it.
         known: what `repos` says; None if it has nothing.
         since_us: when the gap began, microseconds since the epoch; None where nobody knows. A
-            repository that we have nothing of, and whose last commit is older, did not change in
-            the gap: that it is not here is for a backfill to mend.
+            repository that we have nothing of, and that is not known to have changed since then,
+            is for a backfill to ask for.
     """
     if known is None:
         return _judge_unknown(listing, since_us)
@@ -82,7 +92,7 @@ def judge_for_sweep(listing: Listing, known: Known | None, since_us: int | None)
     if not known.active:
         is_same = listing.active is None or listing.status == known.status
         return Judgment.INACTIVE if is_same else Judgment.REQUESTED
-    if _is_up_to(listing, known):
+    if is_complete_to(known, listing.rev):
         return Judgment.SYNCHRONIZED
     if known.rev is not None and listing.rev is not None and known.rev >= listing.rev:
         return Judgment.ON_ITS_WAY
@@ -92,13 +102,31 @@ def judge_for_sweep(listing: Listing, known: Known | None, since_us: int | None)
 def _judge_unknown(listing: Listing, since_us: int | None) -> Judgment:
     if listing.active is False:
         return Judgment.INACTIVE
-    if since_us is None or listing.rev is None or tid_time_us(listing.rev) >= since_us:
-        return Judgment.REQUESTED
-    return Judgment.OLDER
+    if since_us is None or (listing.rev is not None and tid_time_us(listing.rev) < since_us):
+        return Judgment.OLDER
+    return Judgment.REQUESTED
 
 
-def _is_up_to(listing: Listing, known: Known) -> bool:
-    """Tells whether all that is listed is here."""
-    if not known.is_synchronized:
-        return False
-    return listing.rev is None or (known.rev is not None and known.rev >= listing.rev)
+def is_missed(known: Known, host: str, listed_us: int) -> bool:
+    """Tells whether a repository has to be looked at because its upstream does not list it.
+
+    Relays list active accounts only, so one that went in a gap shows by its absence.
+
+    Args:
+        known: what `repos` says of it.
+        host: the upstream whose list was read to its end, as `repos` names it.
+        listed_us: when reading it began, microseconds since the epoch: what was made since may
+            have come after its page.
+    """
+    is_newer = known.rev is not None and tid_time_us(known.rev) >= listed_us
+    return known.active and known.host == host and not is_newer
+
+
+def is_complete_to(known: Known, rev: Tid | None) -> bool:
+    """Tells whether a repository is complete here, up to a revision.
+
+    Args:
+        known: what `repos` says of it.
+        rev: the revision; None where nobody knows it.
+    """
+    return known.is_synchronized and (rev is None or (known.rev is not None and known.rev >= rev))

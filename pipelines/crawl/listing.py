@@ -19,6 +19,8 @@ import orjson
 from pipelines.atproto.commit import check_rev_not_future
 from pipelines.atproto.errors import ProtocolError
 from pipelines.atproto.syntax import Did, Nsid, Tid, parse_did, parse_tid
+from pipelines.errors import ConfigError
+from pipelines.relay import service_url
 
 # The most that all of these calls give; a host may give less.
 PAGE_LIMIT: Final = 1_000
@@ -68,16 +70,28 @@ class Page(NamedTuple):
     cursor: str | None
 
 
+class Host(NamedTuple):
+    """A host as a relay lists it.
+
+    Attributes:
+        url: base URL, without a slash at its end.
+        accounts_count: how many accounts the relay has of it; None where it does not say.
+    """
+
+    url: str
+    accounts_count: int | None = None
+
+
 class HostsPage(NamedTuple):
     """A page of hosts; the members as of `Page`.
 
     Attributes:
-        hostnames: those that the relay reads, `name` or `name:port`.
+        hosts: those that the relay reads.
         left_out_count: those that it does not reach or has banned, and entries that are no host.
         cursor: what to ask for the next page with; None at the end of the list.
     """
 
-    hostnames: tuple[str, ...]
+    hosts: tuple[Host, ...]
     left_out_count: int
     cursor: str | None
 
@@ -165,8 +179,8 @@ def parse_hosts_page(body: bytes) -> HostsPage:
         ListingError: it is no such page.
     """
     members, entries = _parse(body, "hosts")
-    hostnames = [name for entry in entries if (name := _hostname(entry)) is not None]
-    return HostsPage(tuple(hostnames), len(entries) - len(hostnames), _cursor(members))
+    hosts = [host for entry in entries if (host := _host(entry)) is not None]
+    return HostsPage(tuple(hosts), len(entries) - len(hosts), _cursor(members))
 
 
 def _url(base: str, name: str, cursor: str | None) -> str:
@@ -220,9 +234,15 @@ def _rev(value: object, now_us: int) -> Tid | None:
     return rev
 
 
-def _hostname(entry: object) -> str | None:
+def _host(entry: object) -> Host | None:
     match entry:
         case {"hostname": str(name), **rest} if _match_hostname(name.lower()):
-            # Nobody answers there, or the relay has its reasons.
-            return None if rest.get("status") in ("offline", "banned") else name.lower()
+            if rest.get("status") in ("offline", "banned"):
+                return None  # nobody answers there, or the relay has its reasons
+            count = rest.get("accountCount")
+            try:
+                url = service_url(name.lower())
+            except ConfigError:
+                return None
+            return Host(url, count if isinstance(count, int) and count >= 0 else None)
     return None

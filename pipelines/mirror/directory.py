@@ -5,16 +5,15 @@ to the same question is the same later. How often it is asked and how large a pa
 bounded by `pipelines.identity.fetching`.
 """
 
-import asyncio
 import random
 import threading
 from collections.abc import Generator
 from concurrent.futures import Future
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from pipelines import logs
 from pipelines.errors import ConfigError, IdentityUnavailableError
+from pipelines.identity.background import BackgroundFetcher
 from pipelines.identity.fetching import (
     AbsentError,
     Fetcher,
@@ -80,7 +79,10 @@ class DirectoryExport:
         """
         end: int | None = None
         is_first = True
-        with _Pages(self.url, self._per_s, stop) as pages:
+        pace = PaceLimits(1, self._per_s, max(1, int(self._per_s)))
+        fetcher = Fetcher(FetchLimits(pace, 1, PAGE_TIMEOUT_S), takes_gzip=True)
+        with BackgroundFetcher(fetcher, "export") as background:
+            pages = _Pages(self.url, background, stop)
             page = pages.request(position)
             while not stop.is_set():
                 try:
@@ -127,35 +129,17 @@ class _StoppedError(Exception):
 
 
 class _Pages:
-    """Requests for pages, in an event loop in a thread of its own."""
+    """Requests for pages of an export."""
 
-    def __init__(self, url: str, per_s: float, stop: threading.Event) -> None:
-        pace = PaceLimits(1, per_s, max(1, int(per_s)))
+    def __init__(self, url: str, fetcher: BackgroundFetcher, stop: threading.Event) -> None:
         self._url = url
+        self._fetcher = fetcher
         self._stop = stop
-        self._fetcher = Fetcher(FetchLimits(pace, 1, PAGE_TIMEOUT_S), takes_gzip=True)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="export", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
     def request(self, position: str, count: int = PAGE_LINES) -> Future[bytes]:
         """Begins to fetch the page after a position."""
         url = f"{self._url}/export?count={count}&after={position}"
-        return asyncio.run_coroutine_threadsafe(self._fetcher.get(url, MAX_PAGE_BYTES), self._loop)
+        return self._fetcher.get(url, MAX_PAGE_BYTES)
 
     def result(self, page: Future[bytes]) -> bytes:
         """Waits for a page.
@@ -175,13 +159,6 @@ class _Pages:
             except UnusableError as error:
                 raise ConfigError(f"the export cannot be read: {error}") from None
         raise _StoppedError
-
-    async def _close(self) -> None:
-        under_way = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
-        await self._fetcher.close()
 
 
 def _find_end(pages: _Pages, known: int) -> int | None:

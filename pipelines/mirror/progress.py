@@ -20,6 +20,11 @@ class Progress:
     share: float | None
 
     @property
+    def done_count(self) -> int:
+        """How much is done."""
+        return self.read_count
+
+    @property
     def per_s(self) -> float:
         """Lines a second since the start."""
         return self.read_count / self.elapsed_s if self.elapsed_s > 0 else 0.0
@@ -40,3 +45,12 @@ class Progress:
             hours, minutes = divmod(minutes, 60)
             parts.append(f"{hours}:{minutes:02}:{seconds:02} left")
         return ", ".join(parts)
+
+    def fields(self) -> dict[str, float | None]:
+        """Returns the same for a log line."""
+        return {
+            "read": self.read_count,
+            "per_s": round(self.per_s),
+            "share": None if self.share is None else round(self.share, 4),
+            "left_s": None if self.left_s is None else round(self.left_s),
+        }

@@ -44,6 +44,7 @@ STAGES: Final = (
     StageSpec("compact", inputs=("events",)),
     StageSpec("analytics", inputs=("records",)),
     StageSpec("identity", may_end=True),
+    StageSpec("crawl", may_end=True),
 )
 
 

@@ -16,7 +16,7 @@ import click
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench import broker, cold_start, compact, hot_path, identities, mirror, repo, sim
+from bench import broker, cold_start, compact, crawl, hot_path, identities, mirror, repo, sim
 
 _PACKAGES = ("libipld", "cbrrr", "coincurve", "cryptography", "orjson", "atproto")
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -29,6 +29,7 @@ _SECTIONS: tuple[Callable[[int], None], ...] = (
     sim.run,
     broker.run,
     compact.run,
+    crawl.run,
     mirror.run,
     cold_start.run,
 )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from conftest import free_port
+from support.crawl import requests, wait_readable, write_repos
 from support.kafka import read_committed
 from support.pipeline import run_command
 from support.recordings import load_recording
@@ -15,6 +16,10 @@ from support.recordings import load_recording
 from pipelines.atproto.errors import Reason
 from pipelines.atproto.frames import parse_envelope
 from pipelines.atproto.meanings import MEANINGS
+from pipelines.atproto.syntax import Tid
+from pipelines.compact.events import Signed
+from pipelines.compact.events import Source as SourceOfState
+from pipelines.compact.state import Head, RepoState, Sync
 from pipelines.config import KafkaConfig
 from pipelines.explode.outputs import Source, outputs_of
 from pipelines.explode.service import output_topics
@@ -24,6 +29,7 @@ from pipelines.kafka.messages import InputMessage, OutputMessage
 from pipelines.kafka.partition import partition_for
 from pipelines.kafka.quarantine import quarantine_headers
 from pipelines.kafka.topics import registry
+from pipelines.repair.requests import Cause
 from pipelines.verdict import Proven, Refused, judge_frame
 
 pytestmark = pytest.mark.broker
@@ -323,3 +329,62 @@ def test_a_place_without_a_message_is_named(
     result = run_command(filled.config, "quarantine", "show", place)
     assert result.returncode == exit_code
     assert said in result.stderr
+
+
+def _redriven(config: KafkaConfig, *arguments: str) -> dict[str, Any]:
+    wait_readable(config, "quarantine")
+    result = run_command(config, "quarantine", "redrive", "--json", *arguments)
+    assert result.returncode == 0, result.stderr
+    summary: dict[str, Any] = json.loads(result.stdout)
+    return summary
+
+
+def test_a_redrive_asks_for_each_repository_that_lost_once(
+    filled: Filled, capture_folder: Path
+) -> None:
+    """All but one of what the recording refused is authentic: its repositories are suspect."""
+    config, identities = filled.config, _identities(capture_folder)
+    recording = load_recording(capture_folder)
+    suspects: dict[str, str] = {}
+    for message in filled.messages[:-1]:
+        verdict = judge_frame(message.value or b"", recording.keys, message.timestamp_ms * 1000)
+        assert isinstance(verdict, Refused)
+        if verdict.authentic is not None:
+            commit = verdict.authentic.commit
+            suspects[commit.did] = max(commit.rev, suspects.get(commit.did, ""))
+    assert suspects
+    dry = _redriven(config, "--dry-run", *identities)
+    assert dry["requested"] == len(suspects)
+    assert requests(config) == []
+    summary = _redriven(config, *identities)
+    assert summary == dry
+    assert sum(sum(found.values()) for found in summary["reasons"].values()) == len(
+        filled.messages
+    )
+    found = requests(config)
+    assert {request.did: request.min_rev for request in found} == suspects
+    assert len(found) == len(suspects)
+    assert {request.cause for request in found} == {Cause.REDRIVE}
+    # Once a repository is complete and as new, nothing is left to ask for.
+    did = found[0].did
+    head = Head(Signed(Tid(suspects[did]), "bafy", "bafy"), "")
+    state = RepoState(
+        did,
+        SourceOfState(HOST, 1, None, 1, 0, 0),
+        sync=Sync.SYNCHRONIZED,
+        head=head,
+        seen=head.signed,
+    )
+    write_repos(config, [state])
+    assert _redriven(config, "--did", did, *identities)["here"] == 1
+    assert len(requests(config)) == len(suspects)
+
+
+def test_a_redrive_without_keys_says_that_it_does_not_know(filled: Filled) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    result = run_command(
+        filled.config, "quarantine", "redrive", "--plc-url", url, "--reason", "commit"
+    )
+    assert result.returncode == 1, result.stderr
+    assert "not known" in result.stdout
+    assert requests(filled.config) == []

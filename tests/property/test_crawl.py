@@ -56,7 +56,7 @@ def test_a_page_is_read_or_is_none(body: bytes) -> None:
         pass
     try:
         hosts = parse_hosts_page(body)
-        assert len(hosts.hostnames) + hosts.left_out_count == _entries_count(body, "hosts")
+        assert len(hosts.hosts) + hosts.left_out_count == _entries_count(body, "hosts")
     except ListingError:
         pass
 
@@ -90,7 +90,7 @@ _revs = st.one_of(st.none(), st.integers(NOW_US - 5, NOW_US).map(lambda us: make
 _listings = st.builds(
     Listing, st.just(_DID), _revs, st.sampled_from([None, True, False]), _statuses
 )
-_known = st.builds(Known, st.booleans(), _revs, st.booleans(), _statuses)
+_known = st.builds(Known, st.booleans(), _revs, st.booleans(), _statuses, st.just("relay.example"))
 
 
 @given(listing=_listings, known=_known, since_us=st.integers(NOW_US - 6, NOW_US))
@@ -116,6 +116,7 @@ def test_asking_again_once_all_is_here_asks_for_nothing(
         rev=listing.rev or known.rev,
         active=listing.active is not False,
         status=listing.status if listing.active is False else None,
+        host=known.host,
     )
     assert judge_for_backfill(listing, here) is not Judgment.REQUESTED
     assert judge_for_sweep(listing, here, since_us) is not Judgment.REQUESTED

@@ -8,19 +8,21 @@ from pipelines.compact.state import Head, RepoState, Sync
 from pipelines.crawl.candidates import (
     Judgment,
     Known,
+    is_missed,
     judge_for_backfill,
     judge_for_sweep,
     known_of,
 )
 from pipelines.crawl.listing import Listing
 
+HOST = "relay.example"
 DID = Did("did:plc:ewvi7nxzyoun6zhxrhs64oiz")
 GAP_US = 1_790_000_000_000_000
 BEFORE, OLD, NEW = (make_tid(GAP_US + after_us, 0) for after_us in (-2, -1, 1))
 
-SYNCED = Known(is_synchronized=True, rev=OLD, active=True, status=None)
-BROKEN = Known(is_synchronized=False, rev=OLD, active=True, status=None)
-GONE = Known(is_synchronized=True, rev=OLD, active=False, status="takendown")
+SYNCED = Known(is_synchronized=True, rev=OLD, active=True, status=None, host=HOST)
+BROKEN = Known(is_synchronized=False, rev=OLD, active=True, status=None, host=HOST)
+GONE = Known(is_synchronized=True, rev=OLD, active=False, status="takendown", host=HOST)
 CASES = [
     # listed, known, what a backfill does, what a sweep does
     (Listing(DID, OLD, active=True), None, "requested", "older"),
@@ -50,14 +52,34 @@ def test_what_is_listed_is_compared_with_what_is_known(
     assert judge_for_sweep(listing, known, GAP_US) == sweep
 
 
-def test_without_the_time_of_the_gap_whatever_is_not_known_is_asked_for() -> None:
-    assert judge_for_sweep(Listing(DID, BEFORE, active=True), None, None) is Judgment.REQUESTED
+def test_without_the_time_of_the_gap_what_is_not_known_is_left_to_a_backfill() -> None:
+    assert judge_for_sweep(Listing(DID, NEW, active=True), None, None) is Judgment.OLDER
+    assert judge_for_sweep(Listing(DID, NEW, active=True), SYNCED, None) is Judgment.REQUESTED
+
+
+@pytest.mark.parametrize(
+    ("known", "is_looked_at"),
+    [
+        (SYNCED, True),
+        (BROKEN, True),
+        (GONE, False),
+        (SYNCED._replace(host="other.example"), False),
+        (SYNCED._replace(rev=NEW), False),
+        (SYNCED._replace(rev=None), True),
+    ],
+)
+def test_what_an_upstream_no_longer_lists_is_looked_at(
+    known: Known, *, is_looked_at: bool
+) -> None:
+    assert is_missed(known, HOST, GAP_US) is is_looked_at
 
 
 def test_the_newest_revision_that_was_seen_counts() -> None:
     head = Head(Signed(OLD, "bafy", "bafy"), "")
-    state = RepoState(DID, Source("relay.example", 1, None, 1, 0, 0), head=head)
-    assert known_of(state) == Known(is_synchronized=False, rev=OLD, active=True, status=None)
+    state = RepoState(DID, Source(HOST, 1, None, 1, 0, 0), head=head)
+    assert known_of(state) == Known(
+        is_synchronized=False, rev=OLD, active=True, status=None, host=HOST
+    )
     newer = RepoState(
         DID,
         state.source,
@@ -67,4 +89,4 @@ def test_the_newest_revision_that_was_seen_counts() -> None:
         active=False,
         status="suspended",
     )
-    assert known_of(newer) == Known(False, NEW, active=False, status="suspended")
+    assert known_of(newer) == Known(False, NEW, active=False, status="suspended", host=HOST)

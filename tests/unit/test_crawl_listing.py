@@ -11,6 +11,7 @@ from pipelines.atproto.syntax import Did, Nsid, make_tid
 from pipelines.crawl import listing as listing_module
 from pipelines.crawl.listing import (
     MAX_CURSOR_LENGTH,
+    Host,
     HostsPage,
     Listing,
     ListingError,
@@ -89,17 +90,20 @@ def test_what_is_no_page_is_an_error(body: bytes) -> None:
 def test_hosts_that_the_relay_does_not_read_are_left_out() -> None:
     body = {
         "hosts": [
-            {"hostname": "Pds.Example.com", "status": "active"},
-            {"hostname": "idle.example.com:3000"},
+            {"hostname": "Pds.Example.com", "status": "active", "accountCount": 12},
+            {"hostname": "idle.example.com:3000", "accountCount": -1},
             {"hostname": "gone.example.com", "status": "offline"},
             {"hostname": "bad.example.com", "status": "banned"},
             {"hostname": "user@evil.example/path"},
+            {"hostname": "pds.example.com:99999"},
             {"hostname": 3},
         ],
         "cursor": "9",
     }
     found = parse_hosts_page(json.dumps(body).encode())
-    assert found == HostsPage(("pds.example.com", "idle.example.com:3000"), 4, "9")
+    assert found == HostsPage(
+        (Host("https://pds.example.com", 12), Host("https://idle.example.com:3000")), 5, "9"
+    )
 
 
 def test_the_recorded_list_of_a_real_host_is_read(shared_data: Path) -> None:

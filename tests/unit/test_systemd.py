@@ -16,7 +16,7 @@ _FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
 # What each unit starts. What ends by itself is started by a person.
 _UNITS = {
     f"standpipe-{stage.name}@.service": stage.name for stage in STAGES if not stage.may_end
-} | {"standpipe-identity.service": "identity follow"}
+} | {"standpipe-identity.service": "identity follow", "standpipe-sweep.service": "sweep"}
 _PROGRAM = "/opt/standpipe/bin/standpipe "
 # What a command needs and takes from the settings file.
 _IN_SETTINGS = {"bridge": " --relay=relay.example"}

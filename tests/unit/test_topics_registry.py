@@ -39,6 +39,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
     families = ("records.", "latest.")
     assert {topic for topic in topics if not topic.startswith(families)} == {
         "frames",
+        "crawls",
         "cursors",
         "epochs",
         "gaps",
@@ -56,7 +57,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
     assert "records.app.bsky.feed.like" in topics
     assert "records.other" in topics
     assert "records" not in topics
-    assert len(topics) == 14 + 2 * (len(registry().admitted_collections) + 1)
+    assert len(topics) == 15 + 2 * (len(registry().admitted_collections) + 1)
 
 
 def test_entry_is_typed() -> None:

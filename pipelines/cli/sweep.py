@@ -1,0 +1,75 @@
+"""`standpipe sweep`: what changed while an upstream's events were missing."""
+
+import json
+
+import click
+
+from pipelines.bridge.upstream import host_of
+from pipelines.cli.listing_options import page_fetcher, rate_option
+from pipelines.cli.metrics_option import metrics_option
+from pipelines.cli.options import kafka_options
+from pipelines.config import KafkaConfig
+from pipelines.crawl.candidates import Judgment
+from pipelines.crawl.lists import HostList
+from pipelines.crawl.sweep import Sweep
+from pipelines.identity.background import BackgroundFetcher
+from pipelines.process import stop_event
+from pipelines.relay import service_url
+
+
+@click.command()
+@click.option(
+    "--relay",
+    "relays",
+    multiple=True,
+    metavar="URL",
+    help="An upstream as `standpipe bridge` has it, if it is at another address than https://host.",
+)
+@click.option("--follow", "follows", is_flag=True, help="Stay, and answer each further gap.")
+@rate_option
+@click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object on stdout.")
+@metrics_option
+@kafka_options
+def command(
+    *,
+    relays: tuple[str, ...],
+    follows: bool,
+    rate: float,
+    as_json: bool,
+    kafka: KafkaConfig,
+) -> int:
+    """Ask for the repositories that changed in a gap of an upstream: gaps → resyncs.
+
+    The topic `gaps` says where events of an upstream are known to be missing. For each upstream in
+    it, the list of its repositories (listRepos) is compared with `repos`, and a request is written
+    for each that is newer there, has another status, or is no longer listed. A repository that was
+    never seen here counts if it changed since the gap began; others are for `standpipe backfill`.
+
+    One sweep answers all gaps of an upstream that are known when it begins, once. Ctrl-C loses
+    nothing: a sweep that was not finished begins anew the next time. An upstream that is away is
+    asked again a minute later with --follow, and by the next start without.
+
+    Exit code 0 if every gap is answered, 1 if one is not.
+    """
+    urls = {host_of(relay): service_url(relay) for relay in relays}
+    with (
+        stop_event() as stop,
+        # Upstreams are hosts that the operator named.
+        BackgroundFetcher(page_fetcher(rate, 1, None), "lists") as background,
+    ):
+        sweep = Sweep(
+            kafka,
+            lambda host: HostList(urls.get(host) or service_url(host), background),
+            stop,
+            follows=follows,
+        )
+        sweep.run()
+    counts = {str(judgment): sweep.counts[judgment] for judgment in Judgment}
+    if as_json:
+        click.echo(json.dumps({**counts, "problems": sweep.problems}))
+    else:
+        shown = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+        click.echo(f"{sweep.counts.total():,} repositories looked at ({shown or 'none'})")
+    for host, problem in sweep.problems.items():
+        click.echo(f"not swept: {host}: {problem}", err=True)
+    return 1 if sweep.due else 0
