@@ -28,6 +28,7 @@ class Received:
         disconnected_by: why there is no connection now; None while there is one, or is to be.
         misaddressed_us: since when we know that there is no event stream at its address, where
             there never was one; microseconds since the epoch, or None.
+        busy_accounts_count: accounts that brought as much as nobody does, in the last minute.
         finding: why the connection is good for little now, if it is.
         found_us: when that was noticed, microseconds since the epoch.
     """
@@ -41,6 +42,7 @@ class Received:
     last_received_us: int | None = None
     disconnected_by: str | None = None
     misaddressed_us: int | None = None
+    busy_accounts_count: int = 0
     finding: Finding | None = None
     found_us: int = 0
 
@@ -150,8 +152,8 @@ def report_of(
 
     Returns:
         Counts since the start, and of a leader what waits, `last_received_us`, and groups by host:
-        `connected`, 0 or 1; `seq` and `delay_ms` as in `upstream_summary`; `first` and
-        `duplicates` as in `Received`; `coverage_ppm`, the coverage in millionths; `silent`,
+        `connected`, 0 or 1; `seq` and `delay_ms` as in `upstream_summary`; `first`, `duplicates`
+        and `busy_accounts` as in `Received`; `coverage_ppm`, the coverage in millionths; `silent`,
         `slow`, `stale` and `misaddressed` for upstreams in such trouble: since when, microseconds
         since the epoch.
         Waiting if no upstream can be reached; who stands by is well.
@@ -205,6 +207,7 @@ def _groups(received: Mapping[str, Received], published: Published) -> dict[str,
             host: int(one.connections_count > 0 and one.disconnected_by is None)
             for host, one in received.items()
         },
+        "busy_accounts": {host: one.busy_accounts_count for host, one in received.items()},
         "first": {host: one.first_count for host, one in received.items()},
         "duplicates": {host: one.duplicates_count for host, one in received.items()},
         "coverage_ppm": {

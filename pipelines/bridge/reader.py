@@ -18,6 +18,7 @@ import aiohttp
 from pipelines import logs
 from pipelines.atproto.frames import ErrorMessage, InfoMessage
 from pipelines.bridge.backoff import Backoff, Pause
+from pipelines.bridge.busy import BusyAccounts
 from pipelines.bridge.handover import Handover
 from pipelines.bridge.intake import (
     Duplicate,
@@ -52,6 +53,8 @@ RESENT_WARNING_COUNT = 1_000
 # An upstream chooses the texts of its notices; they go into the log.
 MAX_NOTICE_LENGTH = 200
 
+# Of those that send as much as nobody does, a minute.
+LOGGED_ACCOUNTS_COUNT = 10
 # Of a connection; one that has more to say would fill our log with it.
 LOGGED_NOTICES_COUNT = 10
 
@@ -124,6 +127,7 @@ class Reader:
         self._clock_us = clock_us
         self._search = None if start_us is None else Search(start_us)
         self._vitals = Vitals(age_s(clock_us(), last_time) or 0.0)
+        self._busy = BusyAccounts()
         self._connection_resent_count = 0
         self._connection_has_news = False
         self._connection_notices_count = 0
@@ -141,7 +145,8 @@ class Reader:
                 await self._pause_after(await self._follow(session))
 
     def examine(self) -> None:
-        """Looks whether the connection still brings what it should; to be called all the time."""
+        """Looks at what came lately; to be called all the time."""
+        self._name_busy_accounts()
         self._vitals.advance(time.monotonic())
         known, found = self.received.finding, self._vitals.finding
         self.received.finding = found
@@ -157,6 +162,14 @@ class Reader:
                 detail=found.detail,
                 remedy="events may be missing or late; look at the upstream, or name another one",
             )
+
+    def _name_busy_accounts(self) -> None:
+        found = self._busy.advance(self._clock_us())
+        if found is None:
+            return
+        self.received.busy_accounts_count = len(found)
+        for did in sorted(found, key=lambda did: -found[did])[:LOGGED_ACCOUNTS_COUNT]:
+            _log.warning("account_busy", host=self._host, did=did, events_a_minute=found[did])
 
     async def _pause_after(self, ending: _Ending) -> None:
         pause_s = self._backoff.next_pause_s(
@@ -241,6 +254,7 @@ class Reader:
         match decision:
             case Publish():
                 self.received.first_count += 1
+                self._busy.count(decision.did)
                 self._vitals.observe(time.monotonic(), now_us, decision.time)
                 self._hand_over(decision)
             case Duplicate():

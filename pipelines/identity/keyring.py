@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, Protocol
 
+from pipelines import logs
 from pipelines.atproto.errors import IdentityError, Reason
 from pipelines.atproto.keys import VerifyingKey
 from pipelines.atproto.syntax import Did
@@ -34,6 +35,7 @@ from pipelines.identity.entries import (
     entry_of_refusal,
     stale,
 )
+from pipelines.identity.flapping import Flapping
 from pipelines.identity.lifetimes import (
     NEGATIVE_LIFETIME_US,
     NEW_DID_US,
@@ -55,6 +57,9 @@ REFRESH_INTERVAL_US: Final = 60 * SECOND_US
 # And of all accounts of the directory together, a second and at once.
 REFRESHES_PER_S: Final = 10.0
 REFRESHES_BURST_COUNT: Final = 50
+# Lines in the log about accounts that announce changes without end, as outsiders cause them.
+TOLD_PER_S: Final = 0.1
+TOLD_BURST_COUNT: Final = 10
 # When to look again for an outcome that is still to come.
 RECHECK_S: Final = 0.5
 
@@ -62,6 +67,9 @@ RECHECK_S: Final = 0.5
 MAX_FAILURES: Final = 100_000
 MAX_REFRESHES: Final = 100_000
 MAX_HISTORIES: Final = 1_000
+
+
+_log = logs.get_logger("identity")
 
 
 class Shelf(Protocol):
@@ -137,6 +145,8 @@ class KeyRing:
         self._refreshed_us: Recent[int] = Recent(MAX_REFRESHES)
         self._histories: Recent[_History] = Recent(MAX_HISTORIES)
         self._outdated: set[tuple[Did, Kind]] = set()
+        self._flapping = Flapping()
+        self._told = TokenBucket(TOLD_PER_S, TOLD_BURST_COUNT)
         self._refreshes = TokenBucket(REFRESHES_PER_S, REFRESHES_BURST_COUNT)
         self._directory_away_until_us = 0
         self._tally: Counter[str] = Counter()
@@ -232,6 +242,8 @@ class KeyRing:
     def forget(self, did: Did, announced_us: int) -> None:
         """Has the DID looked up again at its next use: the account announced a change.
 
+        If it does so all the time, it is looked up later, and until then nobody knows its key.
+
         Args:
             did: the account.
             announced_us: when the announcement was received, microseconds since the epoch. What
@@ -250,6 +262,7 @@ class KeyRing:
         entry = self._shelf.get(did)
         if entry is not None and not entry.is_stale and entry.as_of_us < announced_us:
             self._shelf.keep(stale(entry))
+        self._pace_announcements(did)
 
     def hear(self, entry: IdentityEntry) -> None:
         """Takes over what somebody else wrote, for a DID that is in use here."""
@@ -294,6 +307,19 @@ class KeyRing:
     def close(self) -> None:
         """Cuts off look-ups that are under way and closes the resolver."""
         self._lookups.close()
+
+    def _pace_announcements(self, did: Did) -> None:
+        """Has a DID wait that announces changes too often."""
+        now_us = self._clock_us()
+        due_us = self._flapping.due_us(did)
+        if due_us > now_us:
+            self._tally["put_off"] += 1
+            error = IdentityUnavailableError(
+                f"{did} announces changes too often", retry_after_s=(due_us - now_us) / SECOND_US
+            )
+            self._failed.put(did, _Failed(error, due_us))
+            if self._told.reserve(time.monotonic(), 0.0) is not None:
+                _log.warning("announces_too_often", did=did, detail=error.args[0])
 
     # ---- look-ups --------------------------------------------------------------------------
 
@@ -347,6 +373,8 @@ class KeyRing:
     def _start(self, did: Did, kind: Kind, now_us: int) -> None:
         if self._lookups.start(did, kind, now_us):
             self._tally[kind.name.lower()] += 1
+            if kind is not Kind.HISTORY:
+                self._flapping.looked_up(did, now_us)
 
     def _take(self, landed: Landed) -> bool:
         """Takes over the outcome of a look-up; returns False if it had to be started again."""
@@ -355,6 +383,8 @@ class KeyRing:
         if (did, kind) in self._outdated:
             # A change was announced while it was under way: it may say what was before.
             self._outdated.discard((did, kind))
+            if self._failed_now(did, now_us) is not None:
+                return True  # and it has to wait for the next one
             self._start(did, kind, now_us)
             return False
         if isinstance(outcome, IdentityUnavailableError):

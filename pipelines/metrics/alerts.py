@@ -150,6 +150,14 @@ def alerts() -> tuple[Alert, ...]:
             "an upstream is blind",
         ),
         Alert(
+            "StandpipeBusyAccounts",
+            f"{_name('upstream_busy_accounts')} > 0",
+            15,
+            Severity.WARNING,
+            "{{ $labels.host }} has {{ $value }} accounts with a thousand events a minute or more",
+            "an account sends too much",
+        ),
+        Alert(
             "StandpipeRefusals",
             f"{refused} / ({refused} + {proven}) > {REFUSED_SHARE}",
             15,

@@ -170,6 +170,13 @@ METRICS: Final = (
         Group("coverage_ppm", 1_000_000),
         "host",
     ),
+    _gauge(
+        "upstream_busy_accounts",
+        "accounts",
+        "accounts with more events in a minute than anybody writes by hand; the log names them",
+        Group("busy_accounts"),
+        "host",
+    ),
     _gauge("upstream_seq", "sequence number", "the last one committed", Group("seq"), "host"),
     _gauge(
         "upstream_delay_seconds",

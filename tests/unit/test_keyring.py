@@ -23,7 +23,7 @@ from support.kafka import wait_until
 from pipelines.atproto.errors import IdentityError, Reason
 from pipelines.atproto.syntax import Did
 from pipelines.errors import IdentityUnavailableError
-from pipelines.identity import keyring, lifetimes, lookups, pace, waiting
+from pipelines.identity import flapping, keyring, lifetimes, lookups, pace, waiting
 from pipelines.identity.documents import Identity
 from pipelines.identity.entries import (
     IdentityEntry,
@@ -518,6 +518,55 @@ class TestAnnouncements:
         resolver.keys[ALICE] = OLD_KEY
         ring.forget(ALICE, clock.now_us)
         assert ring.current_key(ALICE) == OLD_KEY
+
+    def test_one_that_never_ends_announcing_is_looked_up_now_and_then(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        """Spec: M-09. It waits for its own look-up, with the newest key, and nobody else does."""
+        resolver.keys = {ALICE: OLD_KEY, BOB: OLD_KEY}
+        waits_s = []
+        begun_us, seconds = clock.now_us, 1_200
+        for _ in range(seconds):
+            clock.turn(1)
+            ring.forget(ALICE, clock.now_us)
+            try:
+                ring.current_key(ALICE)
+            except IdentityUnavailableError as error:
+                waits_s.append(error.retry_after_s or 0)
+            ring.forget(BOB, begun_us)
+            assert ring.current_key(BOB) == OLD_KEY
+        interval_s = flapping.INTERVAL_US / SECOND_US
+        looked_up_count = resolver.fetched[ALICE]
+        assert looked_up_count == flapping.BURST_COUNT + seconds // interval_s - 1
+        assert looked_up_count + len(waits_s) == seconds
+        assert 0 < min(waits_s) <= max(waits_s) <= interval_s
+        assert ring.groups["lookups"]["put_off"] == len(waits_s)
+        assert resolver.fetched[BOB] == 1
+        resolver.keys[ALICE] = NEW_KEY
+        clock.turn(interval_s)
+        assert ring.current_key(ALICE) == NEW_KEY
+
+    def test_a_look_up_that_became_outdated_waits_as_well(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        resolver.keys[ALICE] = OLD_KEY
+        for _ in range(flapping.BURST_COUNT - 1):
+            ring.current_key(ALICE)
+            clock.turn(0.001)
+            ring.forget(ALICE, clock.now_us)
+        resolver.held.add(ALICE)
+        ring.prefetch([ALICE], 0.01)
+        wait_until(lambda: resolver.fetched[ALICE] == flapping.BURST_COUNT, "the last request")
+        clock.turn(0.001)
+        ring.forget(ALICE, clock.now_us)
+        resolver.keys[ALICE] = NEW_KEY
+        resolver.held.clear()
+        wait_until(lambda: ring.outlook(ALICE) > keyring.RECHECK_S, "the answer that is too old")
+        assert is_unavailable(lambda: ring.current_key(ALICE))
+        clock.turn(flapping.INTERVAL_US / SECOND_US)
+        ring.prefetch([ALICE])
+        assert ring.current_key(ALICE) == NEW_KEY
+        assert resolver.fetched[ALICE] == flapping.BURST_COUNT + 1
 
 
 class TestHistory:
