@@ -138,6 +138,11 @@ class RepoReader:
             raise RuntimeError("a repository is verified when its last record has been read")
         return self._verified
 
+    @property
+    def commit(self) -> SignedCommit | None:
+        """The commit, once its signature was checked: before the first record is given."""
+        return self._commit
+
     def feed(self, piece: bytes) -> list[RepoRecord]:
         """Takes the next bytes of the CAR.
 

@@ -45,6 +45,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "compact": ("compact", "Events → the state of each repository, and its latest records."),
     "backfill": ("backfill", "Ask for repositories that were there before: hosts → resyncs."),
     "sweep": ("sweep", "Ask for what changed in a gap of an upstream: gaps → resyncs."),
+    "resync": ("resync", "Requests → whole repositories, fetched and proven."),
     "analytics": ("analytics", "Records → counts by minute, collection and language."),
     "status": ("status", "Show a running pipeline: who runs, how fast, how far behind."),
     "metrics": ("metrics", "Numbers for Prometheus, dashboard and alert rules."),

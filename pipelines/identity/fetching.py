@@ -375,6 +375,13 @@ def origin_of(url: URL) -> str:
     return f"{url.host}:{url.port}"
 
 
+def host_name(url: str) -> str:
+    """Returns the host that a URL leads to, with its port where that is not the scheme's own."""
+    parsed = URL(url)
+    assert parsed.host_port_subcomponent is not None
+    return parsed.host_port_subcomponent
+
+
 def parse_base_url(what: str, url: str) -> str:
     """Checks the URL of a host that the operator names.
 

@@ -5,9 +5,7 @@ look-ups and goes on; their outcomes wait until it takes them. So nothing but th
 between the two threads. One look-up of a kind for one DID is under way at a time.
 """
 
-import asyncio
 import queue
-import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -19,6 +17,7 @@ from pipelines.atproto.syntax import Did
 from pipelines.errors import IdentityUnavailableError
 from pipelines.identity.documents import Identity
 from pipelines.identity.plc import KeyHistory
+from pipelines.loop_thread import LoopThread
 
 Method: TypeAlias = Literal["plc", "web"]
 
@@ -26,8 +25,6 @@ Method: TypeAlias = Literal["plc", "web"]
 # again. Each waits for its turn, so they may take a while: those of did:web hosts that never
 # answer, which whoever owns a domain can have any number of, must leave room for the directory's.
 MAX_LOOKUPS: Final[Mapping[Method, int]] = {"plc": 1_000, "web": 250}
-# For requests that are cut off when the process ends.
-CLOSE_TIMEOUT_S: Final = 5.0
 
 
 class DidResolver(Protocol):
@@ -90,9 +87,7 @@ class Lookups:
         self._asked_us: dict[tuple[Did, Kind], int] = {}
         self._under_way: Counter[Method] = Counter()
         self._landed: queue.SimpleQueue[Landed | BaseException] = queue.SimpleQueue()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="lookups", daemon=True)
-        self._thread.start()
+        self._thread = LoopThread("lookups")
 
     def start(self, did: Did, kind: Kind, now_us: int) -> bool:
         """Starts a look-up, unless the same one is under way.
@@ -112,7 +107,7 @@ class Lookups:
             return False
         self._under_way[method] += 1
         self._asked_us[did, kind] = now_us
-        asyncio.run_coroutine_threadsafe(self._fly(did, kind, now_us), self._loop)
+        self._thread.start(self._fly(did, kind, now_us))
         return True
 
     def asked_us(self, did: Did, kind: Kind) -> int | None:
@@ -140,23 +135,7 @@ class Lookups:
 
     def close(self) -> None:
         """Cuts off what is under way and ends the thread."""
-        if not self._loop.is_closed():
-            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(CLOSE_TIMEOUT_S)
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(CLOSE_TIMEOUT_S)
-
-    def _run(self) -> None:
-        try:
-            self._loop.run_forever()
-        finally:
-            self._loop.close()
-
-    async def _close(self) -> None:
-        flights = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for flight in flights:
-            flight.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
-        await self._resolver.close()
+        self._thread.close(self._resolver.close())
 
     async def _fly(self, did: Did, kind: Kind, asked_us: int) -> None:
         started_s = time.monotonic()

@@ -411,7 +411,10 @@ class TransactionalLoop:
             and not self._should_stop()
             and time.monotonic() < deadline_s
         ):
-            self._consumer.poll(POLL_TIMEOUT_S)  # delivers nothing: a new assignment is paused too
+            # What it waits for may depend on work that no input asks for. Polling delivers
+            # nothing: a new assignment is paused, too.
+            is_busy = self._work_in_background()
+            self._consumer.poll(0 if is_busy else POLL_TIMEOUT_S)
         self.counts.waits_for = None
         if generation == self._generation:
             self._consumer.resume(self._consumer.assignment())

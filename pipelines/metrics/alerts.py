@@ -20,6 +20,8 @@ QUIET_S: Final = 300
 REFUSED_SHARE: Final = 0.01
 DESYNCHRONIZED_SHARE: Final = 0.05
 PARKED_COUNT: Final = 1_000
+# A few repositories are always at servers that are gone for good.
+FAILED_FETCHES_SHARE: Final = 0.5
 
 
 class Severity(StrEnum):
@@ -57,6 +59,7 @@ def alerts() -> tuple[Alert, ...]:
     processes, state = _name("processes"), _name("state")
     refused, proven = (f"sum(rate({_name(name)}[10m]))" for name in ("refused", "proven"))
     repos = _name("repos")
+    fetches = f'sum(rate({_name("repo_fetches")}{{{{outcome=~"{{}}"}}}}[1h]))'
     return (
         Alert(
             "StandpipeUnwatched",
@@ -180,6 +183,15 @@ def alerts() -> tuple[Alert, ...]:
             Severity.WARNING,
             "{{ $value | humanizePercentage }} of the repositories are desynchronized",
             "many repositories are desynchronized",
+        ),
+        Alert(
+            "StandpipeFetchesFail",
+            f"{fetches.format('failed')} / ({fetches.format('failed|snapshot|absent')})"
+            f" > {FAILED_FETCHES_SHARE}",
+            60,
+            Severity.WARNING,
+            "{{ $value | humanizePercentage }} of the tries to fetch a repository are in vain",
+            "repositories cannot be fetched",
         ),
     )
 

@@ -221,6 +221,23 @@ METRICS: Final = (
         Group("repos"),
         "sync",
     ),
+    # Resync.
+    _counter("repo_requests", "requests", "requests for repositories", Group("requests"), "cause"),
+    _gauge(
+        "repairs",
+        "repositories",
+        "repositories to be fetched, by state",
+        Group("repairs"),
+        "state",
+    ),
+    _counter("repo_fetches", "tries", "tries to fetch a repository", Group("fetches"), "outcome"),
+    _counter(
+        "snapshots",
+        "records, chunks, bytes",
+        "what was written of repositories that were fetched",
+        Group("snapshots"),
+        "what",
+    ),
     # Analytics.
     _gauge(
         "last_minute_records",

@@ -42,6 +42,7 @@ STAGES: Final = (
     BRIDGE,
     StageSpec("explode", inputs=("frames",)),
     StageSpec("compact", inputs=("events",)),
+    StageSpec("resync", inputs=("resyncs",)),
     StageSpec("analytics", inputs=("records",)),
     StageSpec("identity", may_end=True),
     StageSpec("crawl", may_end=True),

@@ -34,17 +34,19 @@ class Upstream:
         plc_url: the PLC directory; None for the default of the stages.
         did_web_url: where did:web documents are, as explode's option takes it; None for their
             hosts.
+        pds_url: where servers are, as resync's option takes it; None for themselves.
     """
 
     relays: tuple[str, ...]
     cursor: str
     plc_url: str | None = None
     did_web_url: str | None = None
+    pds_url: str | None = None
 
 
 def upstream_of(addresses: Addresses) -> Upstream:
     """Returns a simulated network as an upstream, from its first event on."""
-    return Upstream((addresses.relay,), "oldest", addresses.plc, addresses.did_web)
+    return Upstream((addresses.relay,), "oldest", addresses.plc, addresses.did_web, addresses.pds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +98,13 @@ def stages_of(
         identities += ("--plc-url", upstream.plc_url)
     if upstream.did_web_url is not None:
         identities += ("--did-web-url", upstream.did_web_url)
+    servers_option = () if upstream.pds_url is None else ("--pds-url", upstream.pds_url)
     relays = [option for relay in upstream.relays for option in ("--relay", relay)]
     return [
         *numbered("bridge", 1, 0, *relays, "--cursor", upstream.cursor),
         *numbered("explode", size.workers_count, 1, *identities),
         *numbered("compact", size.compactors_count, 2),
+        *numbered("resync", 1, 2, *identities, *servers_option),
         *numbered("analytics", 1, 2),
     ]
 

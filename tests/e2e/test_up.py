@@ -47,7 +47,8 @@ def events_count(config: KafkaConfig) -> int:
 
 def wait_for_children(up: UpProcess) -> dict[str, int]:
     """Waits until every stage was started; returns their pids."""
-    names = ["sim.0", "bridge.0", "explode.0", "explode.1", "compact.0", "analytics.0"]
+    stages = ["bridge.0", "explode.0", "explode.1", "compact.0", "resync.0", "analytics.0"]
+    names = ["sim.0", *stages]
     return {name: up.wait_for_start(name) for name in names}
 
 
@@ -72,12 +73,12 @@ def test_killed_stages_are_started_again_and_the_run_completes(
 
         # Seen from elsewhere, all is well again once every process has beaten.
         wait_until(
-            lambda: status(config)[0] == 0 and conditions_in(status(config)[1]) == ["running"] * 5,
+            lambda: status(config)[0] == 0 and conditions_in(status(config)[1]) == ["running"] * 6,
             "all to run well",
         )
         _, seen = status(config)
         names = [stage["name"] for stage in seen["stages"]]
-        assert names == ["bridge", "explode", "compact", "analytics"]
+        assert names == ["bridge", "explode", "compact", "resync", "analytics"]
 
         up.interrupt()
         assert up.wait() == 0, up.output

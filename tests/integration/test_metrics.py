@@ -43,7 +43,8 @@ def test_what_processes_serve_is_what_they_did(
     recording = load_recording(capture_folder)
     verdicts = list(report_frames(recording.frames, recording.keys))
     refused = [each for each in verdicts if each.verdict is Outcome.REFUSED]
-    ports = {stage: free_port() for stage in ("bridge", "explode", "compact", "analytics")}
+    stages = ("bridge", "explode", "compact", "resync", "analytics")
+    ports = {stage: free_port() for stage in stages}
     with (
         SimServer(load_network(capture_folder)) as sim,
         running_pipeline(config, sim.addresses, tmp_path, PARTITIONS) as pipeline,
@@ -53,6 +54,10 @@ def test_what_processes_serve_is_what_they_did(
             "bridge": ["--relay", sim.addresses.relay, "--cursor", "oldest"],
             "explode": [*urls, "--state-dir", str(tmp_path / "explode")],
             "compact": ["--state-dir", str(tmp_path / "compact")],
+            "resync": [
+                *("--plc-url", sim.addresses.plc, "--pds-url", sim.addresses.pds),
+                *("--state-dir", str(tmp_path / "resync")),
+            ],
             "analytics": [],
         }
         for stage, port in ports.items():

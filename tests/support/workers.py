@@ -75,35 +75,20 @@ class _Client:
         """Holds nothing."""
 
 
-class Worker:
-    """One worker; as a context it runs and is stopped in the end."""
+class StageThread:
+    """A stage in a thread of the test; as a context it runs and is stopped in the end."""
 
-    def __init__(
-        self,
-        config: KafkaConfig,
-        create_resolver: Callable[[], DidResolver],
-        folder: Path,
-        *,
-        slot: str = "0",
-        waiting_s: float = 3_600,
-    ) -> None:
+    def __init__(self, name: str, run: Callable[[Callable[[], bool]], None]) -> None:
         self._stop = threading.Event()
         self.failures: list[BaseException] = []
 
-        def run() -> None:
+        def target() -> None:
             try:
-                service.run(
-                    config,
-                    create_resolver(),
-                    folder / slot,
-                    slot=slot,
-                    should_stop=self._stop.is_set,
-                    limits=Limits(WORKER_KEYS_COUNT, waiting_s),
-                )
+                run(self._stop.is_set)
             except BaseException as error:  # noqa: BLE001 - the test judges it
                 self.failures.append(error)
 
-        self._thread = threading.Thread(target=run, name=f"worker-{slot}")
+        self._thread = threading.Thread(target=target, name=name)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -120,6 +105,31 @@ class Worker:
         if exc is None:
             assert not self._thread.is_alive()
             assert self.failures == []
+
+
+class Worker(StageThread):
+    """One worker."""
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        create_resolver: Callable[[], DidResolver],
+        folder: Path,
+        *,
+        slot: str = "0",
+        waiting_s: float = 3_600,
+    ) -> None:
+        def run(should_stop: Callable[[], bool]) -> None:
+            service.run(
+                config,
+                create_resolver(),
+                folder / slot,
+                slot=slot,
+                should_stop=should_stop,
+                limits=Limits(WORKER_KEYS_COUNT, waiting_s),
+            )
+
+        super().__init__(f"worker-{slot}", run)
 
 
 def wait_for_positions(config: KafkaConfig) -> None:

@@ -41,6 +41,7 @@ KINDS = {
     "records": ("operation", {"create", "update", "delete"}),
     "repos": ("sync", set(Sync)),
     "resyncs": (None, set()),
+    "repairs": (None, set()),
     "chunks": (None, set()),
     "snapshots": ("kind", {"snapshot", "absent"}),
     "status": ("state", set(State)),
@@ -113,6 +114,7 @@ def test_everything_about_one_account_is_partitioned_alike() -> None:
         "identities",
         "parked",
         "resyncs",
+        "repairs",
         "chunks",
         "snapshots",
     }

@@ -50,6 +50,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
         "quarantine",
         "repos",
         "resyncs",
+        "repairs",
         "chunks",
         "snapshots",
         "status",
@@ -57,7 +58,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
     assert "records.app.bsky.feed.like" in topics
     assert "records.other" in topics
     assert "records" not in topics
-    assert len(topics) == 15 + 2 * (len(registry().admitted_collections) + 1)
+    assert len(topics) == 16 + 2 * (len(registry().admitted_collections) + 1)
 
 
 def test_entry_is_typed() -> None:

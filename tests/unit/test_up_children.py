@@ -42,6 +42,7 @@ def test_the_stages_of_a_relay() -> None:
         "explode.0": ("--verbose", "explode", "--slot", "0", *CLUSTER),
         "explode.1": ("--verbose", "explode", "--slot", "1", *CLUSTER),
         "compact.0": ("--verbose", "compact", "--slot", "0", *CLUSTER),
+        "resync.0": ("--verbose", "resync", "--slot", "0", *CLUSTER),
         "analytics.0": ("--verbose", "analytics", "--slot", "0", *CLUSTER),
     }
     assert all(child.is_replaceable for child in children)
@@ -52,14 +53,16 @@ def test_who_writes_is_stopped_before_who_reads() -> None:
     stages = stages_of(KAFKA, Upstream(("relay.example",), "live"), Size(1, 1))
     by_order = sorted([network, *stages], key=lambda child: child.stop_order)
     names = [child.stage for child in by_order]
-    assert names == ["bridge", "explode", "compact", "analytics", "sim"]
+    assert names == ["bridge", "explode", "compact", "resync", "analytics", "sim"]
 
 
 def test_a_network_of_our_own_is_read_from_its_beginning_with_its_own_identities() -> None:
     children = stages_of(KAFKA, upstream_of(ADDRESSES), Size(1, 1))
-    bridge, worker = children[0].arguments, children[1].arguments
+    bridge, worker, resync = (children[n].arguments for n in (0, 1, 3))
     assert bridge[3:7] == ("--relay", ADDRESSES.relay, "--cursor", "oldest")
-    assert worker[3:7] == ("--plc-url", ADDRESSES.plc, "--did-web-url", ADDRESSES.did_web)
+    identities = ("--plc-url", ADDRESSES.plc, "--did-web-url", ADDRESSES.did_web)
+    assert worker[3:7] == identities
+    assert resync[3:9] == (*identities, "--pds-url", ADDRESSES.pds)
 
 
 def test_the_network_says_where_it_is() -> None:

@@ -1,0 +1,40 @@
+"""Which server is asked for a repository: the one that was named first, then the account's own.
+
+Pure. spec: I-05, I-06
+"""
+
+from typing import NamedTuple
+
+from pipelines.resync.jobs import Job
+
+
+class Source(NamedTuple):
+    """A server.
+
+    Attributes:
+        origin: `https://host[:port]`.
+        is_last: whether no other is left to ask; it has the last word on whether there is a
+            repository.
+    """
+
+    origin: str
+    is_last: bool
+
+
+def choose_source(job: Job, own_server: str | None) -> Source | None:
+    """Returns whom to ask at the next try.
+
+    Each try in vain goes on to the next server, and after the last one begins anew.
+
+    Args:
+        job: what is asked for.
+        own_server: origin of the account's server; None if its document names none.
+
+    Returns:
+        The server; None if there is none.
+    """
+    origins = list(dict.fromkeys(filter(None, (job.host, own_server))))
+    if not origins:
+        return None
+    index = job.attempts % len(origins)
+    return Source(origins[index], is_last=index == len(origins) - 1)
