@@ -70,6 +70,36 @@ class KeyLookup(Protocol):
         """Returns the key that was current at a time; None if there is no history."""
 
 
+class NotedKeys:
+    """Key look-up that notes the last key: the one that fits, or the last one that does not.
+
+    Attributes:
+        last: the key; None before any was found.
+    """
+
+    def __init__(self, keys: KeyLookup) -> None:
+        """Notes what a look-up finds."""
+        self._keys = keys
+        self.last: VerifyingKey | None = None
+
+    def current_key(self, did: Did) -> VerifyingKey:
+        """As of `KeyLookup`."""
+        self.last = key = self._keys.current_key(did)
+        return key
+
+    def refreshed_key(self, did: Did, since_us: int | None) -> VerifyingKey | None:
+        """As of `KeyLookup`."""
+        key = self._keys.refreshed_key(did, since_us)
+        self.last = key or self.last
+        return key
+
+    def key_at(self, did: Did, time_us: int) -> VerifyingKey | None:
+        """As of `KeyLookup`."""
+        key = self._keys.key_at(did, time_us)
+        self.last = key or self.last
+        return key
+
+
 class Proven(NamedTuple):
     """A commit or sync with every claim confirmed."""
 
@@ -145,7 +175,7 @@ def _judge_signed(envelope: Envelope, keys: KeyLookup, received_us: int | None) 
     opened: OpenedCommit | None = None
     try:
         candidate = open_envelope(did, envelope)
-        authentic = _authenticate(candidate, keys, received_us)
+        authentic = authenticate_with_any(candidate, keys, received_us)
         check_arrival(candidate, envelope, received_us)
         opened = candidate
         # Only now the unsigned claims: whatever is wrong with them, the commit itself is real.
@@ -182,9 +212,20 @@ def check_arrival(opened: OpenedCommit, envelope: Envelope, received_us: int | N
     )
 
 
-def _authenticate(
+def authenticate_with_any(
     opened: OpenedCommit, keys: KeyLookup, received_us: int | None
 ) -> AuthenticCommit:
+    """Verifies a commit's signature with the first key that fits, in the order of tries above.
+
+    Args:
+        opened: the commit.
+        keys: where to look up signing keys.
+        received_us: as in `judge_frame`.
+
+    Raises:
+        ProtocolError: no key of the account fits, or it has none.
+        IdentityUnavailableError: the signing key cannot be looked up now.
+    """
     refusal: ProtocolError | None = None
     tried: list[VerifyingKey] = []  # three at most
     # Most commits are signed by the current key; each further one costs a request.

@@ -1,19 +1,23 @@
-"""`standpipe audit`: the records of repositories against their signed roots."""
+"""`standpipe audit`: repositories against their signed roots, a record against its source."""
 
 import dataclasses
 import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import click
 from rich.console import Console
 
-from pipelines.atproto.syntax import Did
-from pipelines.cli.options import DID, kafka_options
+from pipelines.atproto.syntax import AtUri, Did
+from pipelines.cli.audit_record import audit_record
+from pipelines.cli.options import DID_OR_RECORD, kafka_options
+from pipelines.cli.resolving import identities_option, resolver_options
 from pipelines.compact.audit import Audit, Finding, read_partition
 from pipelines.compact.service import output_topics
 from pipelines.config import KafkaConfig
+from pipelines.identity.resolver import Resolver
 from pipelines.kafka.admin import check_partitions
 from pipelines.kafka.partition import partition_for
 from pipelines.kafka.topics import registry
@@ -22,21 +26,25 @@ _GOOD = frozenset({Finding.MATCHES, Finding.EMPTY})
 
 
 @click.command()
-@click.argument("did", type=DID, required=False)
+@click.argument("target", metavar="[DID | AT-URI]", type=DID_OR_RECORD, required=False)
 @click.option("--all", "wants_all", is_flag=True, help="Audit every repository.")
 @click.option(
     "--sample", type=click.IntRange(1), metavar="N", help="Audit N repositories, chosen at random."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a repository, on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="Only repositories that do not match.")
+@identities_option
+@resolver_options
 @kafka_options
 def command(
     *,
-    did: Did | None,
+    target: Did | AtUri | None,
     wants_all: bool,
     sample: int | None,
     as_json: bool,
     quiet: bool,
+    identities: Path | None,
+    resolver: Resolver,
     kafka: KafkaConfig,
 ) -> int:
     """Recompute the roots of repositories from latest.* and compare them with what was signed.
@@ -51,14 +59,27 @@ def command(
     A desynchronized repository is compared with the commit at which its records stand. The topics
     are read as any reader sees them, also while the pipeline runs.
 
-    Exit code 0 if every repository matches (or is empty), 1 if one does not.
+    An AT-URI names one record. The frame that it came with is read from frames and proven again,
+    with a key of its time; of a record from a fetched repository, the snapshot.
+
+    \b
+    proven     its source has it, and holds; the output names it
+    refuted    its source is something else, or does not hold
+    expired    its source is no longer kept
+    undecided  nobody can tell a key of that time now
+
+    Exit code 0 if every repository matches (or is empty), or the record is proven; 1 if not.
 
     \b
     Examples:  standpipe audit did:plc:ewvi7nxzyoun6zhxrhs64oiz
+               standpipe audit at://did:plc:ewvi7nxzyoun6zhxrhs64oiz/app.bsky.actor.profile/self
                standpipe audit --all --quiet
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
-    if [did is not None, wants_all, sample is not None].count(True) != 1:
-        raise click.UsageError("name one DID, or use --all, or --sample N.")
+    if [target is not None, wants_all, sample is not None].count(True) != 1:
+        raise click.UsageError("name one DID or record, or use --all, or --sample N.")
+    if isinstance(target, AtUri):
+        return audit_record(kafka, target, identities, resolver, as_json=as_json)
+    did = target
     partitions = check_partitions(kafka, ["repos"])["repos"]
     counts: Counter[Finding] = Counter()
     records_count = 0

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from pipelines.atproto.errors import ProtocolError
-from pipelines.atproto.syntax import Did, parse_datetime, parse_did
+from pipelines.atproto.syntax import AtUri, Did, parse_at_uri, parse_datetime, parse_did
 from pipelines.config import (
     DEFAULT_BOOTSTRAP_SERVERS,
     DEFAULT_TOPIC_PREFIX,
@@ -32,6 +32,27 @@ class _DidType(click.ParamType):
         except ProtocolError as error:
             self.fail(
                 f"{error.detail}; write it like did:plc:ewvi7nxzyoun6zhxrhs64oiz", param, ctx
+            )
+
+
+DID = _DidType()
+
+
+class _DidOrRecordType(click.ParamType):
+    """A DID, or the at-uri of a record."""
+
+    name = "did or at-uri"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Did | AtUri:
+        if not str(value).startswith("at://"):
+            return DID.convert(value, param, ctx)
+        try:
+            return parse_at_uri(value)
+        except ProtocolError as error:
+            self.fail(
+                f"{error.detail}; write it like at://did:plc:…/app.bsky.feed.post/3l…", param, ctx
             )
 
 
@@ -61,7 +82,7 @@ class _TimeType(click.ParamType):
             )
 
 
-DID = _DidType()
+DID_OR_RECORD = _DidOrRecordType()
 TIME = _TimeType()
 
 

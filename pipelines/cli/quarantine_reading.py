@@ -1,8 +1,6 @@
 """Which quarantined messages a command is about, and reading them."""
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import click
 
@@ -11,9 +9,6 @@ from pipelines.atproto.errors import Reason
 from pipelines.atproto.syntax import Did
 from pipelines.cli.progress import progress
 from pipelines.config import KafkaConfig
-from pipelines.identity.keyring import KeyRing
-from pipelines.identity.offline import OfflineKeys
-from pipelines.identity.resolver import Resolver
 from pipelines.kafka.admin import check_partitions
 from pipelines.kafka.messages import InputMessage, Position
 from pipelines.kafka.partition import partition_for
@@ -44,27 +39,6 @@ class _ReasonType(click.ParamType):
 
 
 REASON = _ReasonType()
-
-identities_option = click.option(
-    "--identities",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Take keys from this file, as `standpipe verify` does, and ask nobody.",
-)
-
-
-@contextlib.contextmanager
-def keys_of(
-    identities: Path | None, resolver: Resolver, max_keys: int
-) -> Iterator[KeyRing | OfflineKeys]:
-    """Yields where to look up keys.
-
-    Args:
-        identities: what `identities_option` says.
-        resolver: asked if there is no file; closed with the block.
-        max_keys: how many of its keys are kept in memory.
-    """
-    with contextlib.closing(KeyRing(resolver, max_keys=max_keys)) as ring:
-        yield ring if identities is None else OfflineKeys.load(identities)
 
 
 def partitions(kafka: KafkaConfig, did: Did | None, partition: int | None) -> list[int]:

@@ -16,12 +16,10 @@ from pipelines.cli.options import DID, TIME, kafka_options
 from pipelines.cli.quarantine_reading import (
     REASON,
     bounds,
-    identities_option,
-    keys_of,
     partitions,
     quarantined,
 )
-from pipelines.cli.resolving import resolver_options
+from pipelines.cli.resolving import identities_option, keys_of, resolver_options
 from pipelines.config import KafkaConfig
 from pipelines.crawl.redrive import MAX_ACCOUNTS_COUNT, Finding, Redrive, judge
 from pipelines.crawl.redriving import Outcome, request_all

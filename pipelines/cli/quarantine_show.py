@@ -8,14 +8,11 @@ from pathlib import Path
 import click
 
 from pipelines.atproto.errors import Reason
-from pipelines.atproto.keys import VerifyingKey
 from pipelines.atproto.meanings import MEANINGS
-from pipelines.atproto.syntax import Did
 from pipelines.cli.inspect_source import read_source
 from pipelines.cli.inspect_view import TREE_LINES_COUNT, show_report
 from pipelines.cli.options import kafka_options
-from pipelines.cli.quarantine_reading import identities_option, keys_of
-from pipelines.cli.resolving import resolver_options
+from pipelines.cli.resolving import identities_option, keys_of, resolver_options
 from pipelines.config import KafkaConfig
 from pipelines.errors import IdentityUnavailableError
 from pipelines.identity.resolver import Resolver
@@ -24,32 +21,10 @@ from pipelines.inspection.messages import message_section, received_us
 from pipelines.inspection.report import Section, section
 from pipelines.kafka.quarantine import Quarantined, parse_quarantined
 from pipelines.report import FrameReport, Outcome, report_frame
-from pipelines.verdict import KeyLookup
+from pipelines.verdict import NotedKeys
 
-_match_place = re.compile(r"[0-9]{1,10}:[0-9]{1,19}").fullmatch
 _KEYS_COUNT = 100  # there is one account
-
-
-class _Noted:
-    """Key look-up that notes the last key: the one that fits, or the last one that does not."""
-
-    def __init__(self, keys: KeyLookup) -> None:
-        self._keys = keys
-        self.last: VerifyingKey | None = None
-
-    def current_key(self, did: Did) -> VerifyingKey:
-        self.last = key = self._keys.current_key(did)
-        return key
-
-    def refreshed_key(self, did: Did, since_us: int | None) -> VerifyingKey | None:
-        key = self._keys.refreshed_key(did, since_us)
-        self.last = key or self.last
-        return key
-
-    def key_at(self, did: Did, time_us: int) -> VerifyingKey | None:
-        key = self._keys.key_at(did, time_us)
-        self.last = key or self.last
-        return key
+_match_place = re.compile(r"[0-9]{1,10}:[0-9]{1,19}").fullmatch
 
 
 @click.command()
@@ -98,7 +73,7 @@ def show(
     received = received_us(message)
     verdict: FrameReport | IdentityUnavailableError
     with keys_of(identities, resolver, _KEYS_COUNT) as keys:
-        noted = _Noted(keys)
+        noted = NotedKeys(keys)
         try:
             verdict = report_frame(source.raw, noted, received)
         except IdentityUnavailableError as error:

@@ -1,16 +1,40 @@
 """Options of commands that look up identities; apart, so that others need not load a client."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
+from pipelines.identity.keyring import KeyRing
+from pipelines.identity.offline import OfflineKeys
 from pipelines.identity.resolver import DEFAULT_PLC_PER_S, DEFAULT_PLC_URL, Resolver
 
 plc_url_option = click.option(
     "--plc-url", default=DEFAULT_PLC_URL, show_default=True, help="The directory of did:plc."
 )
+identities_option = click.option(
+    "--identities",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Take keys from this file, as `standpipe verify` does, and ask nobody.",
+)
+
+
+@contextlib.contextmanager
+def keys_of(
+    identities: Path | None, resolver: Resolver, max_keys: int
+) -> Iterator[KeyRing | OfflineKeys]:
+    """Yields where to look up keys.
+
+    Args:
+        identities: what `identities_option` says.
+        resolver: asked if there is no file; closed with the block.
+        max_keys: how many of its keys are kept in memory.
+    """
+    with contextlib.closing(KeyRing(resolver, max_keys=max_keys)) as ring:
+        yield ring if identities is None else OfflineKeys.load(identities)
 
 
 def resolver_options(function: Callable[..., Any]) -> Callable[..., Any]:

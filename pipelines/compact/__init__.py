@@ -8,6 +8,7 @@
     held.py       the same with what is not committed yet on top
     restore.py    from the topics into the store
     audit.py      the records of a repository against its signed root
+    provenance.py a record against the frame or snapshot it comes from (pure); tracing.py reads it
     export.py     a repository as a CAR, made again from the topics
     service.py    the stage, wired to Kafka
 

@@ -10,7 +10,6 @@ read at one moment: a repository that does not match is looked at again, until i
 not changed since it did not.
 """
 
-import base64
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,13 +19,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from pipelines.atproto import mst
-from pipelines.atproto.cid import cid_of, encode_cid
-from pipelines.atproto.commit import parse_commit
-from pipelines.atproto.errors import ProtocolError
+from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.syntax import Did
 from pipelines.compact.outputs import OutputTopics
+from pipelines.compact.provenance import signed_problem
 from pipelines.compact.restore import Restoration
-from pipelines.compact.state import Head, RepoState, Sync, parse_repo
+from pipelines.compact.state import RepoState, Sync, parse_repo
 from pipelines.compact.store import Store
 from pipelines.config import KafkaConfig
 from pipelines.kafka.messages import InputMessage
@@ -94,7 +92,7 @@ def audit_repo(state: RepoState, records: Iterable[tuple[str, bytes]]) -> Audit:
         problem = None if is_empty else f"{count} records, although there is no commit"
         finding = Finding.EMPTY if is_empty else Finding.MISMATCH
         return Audit(state.did, finding, state.sync, None, count, root, None, problem)
-    problem = _head_problem(state.did, head)
+    problem = signed_problem(state.did, head.signed, head.block)
     if problem is None and root != head.signed.data:
         problem = f"the records have the root {root}, the signed commit {head.signed.data}"
     return Audit(
@@ -212,15 +210,3 @@ class PartitionReading:
         state = self.repo(did)
         assert state is not None
         return audit_repo(state, self.records(did))
-
-
-def _head_problem(did: Did, head: Head) -> str | None:
-    """Returns how the signed block contradicts what `repos` says of it, or None."""
-    block = base64.b64decode(head.block)
-    try:
-        commit = parse_commit(block)
-    except ProtocolError as error:
-        return f"the commit block is malformed: {error}"
-    said = (did, head.signed.rev, head.signed.data, head.signed.commit)
-    signed = (commit.did, commit.rev, encode_cid(commit.data_cid), encode_cid(cid_of(block)))
-    return None if said == signed else f"the commit block says {signed}"

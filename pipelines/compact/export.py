@@ -19,15 +19,13 @@ import base64
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import orjson
-
-from pipelines.atproto import cbor, mst
+from pipelines.atproto import mst
 from pipelines.atproto.car import write_car_chunks
 from pipelines.atproto.cid import cid_of, encode_cid, parse_cid
 from pipelines.atproto.errors import DagCborError
 from pipelines.atproto.syntax import Did
-from pipelines.compact.events import Body
 from pipelines.compact.outputs import record_address
+from pipelines.compact.provenance import block_of, parse_latest
 from pipelines.compact.state import Head
 from pipelines.kafka.messages import InputMessage
 from pipelines.rocks import open_rocks
@@ -117,8 +115,7 @@ class ExportStore:
             raise ExportError(
                 f"{uri} has no body in latest.*: it was written while they were read; try again"
             )
-        members = orjson.loads(value)
-        body = Body(members["record"], members["record_error"], members["record_cbor"])
+        body = parse_latest(value).body
         try:
             block = block_of(body)
         except DagCborError as error:
@@ -140,16 +137,3 @@ def _changed(uri: str, detail: str) -> ExportError:
         "there. `standpipe audit --against-pds --repair` with its DID has the repository fetched "
         "again"
     )
-
-
-def block_of(body: Body) -> bytes | None:
-    """Returns the record block that a message stands for; None without a body.
-
-    Whether it has the message's CID is not checked.
-
-    Raises:
-        DagCborError: the JSON stands for no block.
-    """
-    if body.record_cbor is not None:
-        return base64.b64decode(body.record_cbor)
-    return None if body.record is None else cbor.encode_json_value(body.record)

@@ -13,8 +13,9 @@ from support.repo import DID
 
 from pipelines.atproto.commit import parse_commit
 from pipelines.compact.events import Body
-from pipelines.compact.export import ExportError, block_of
+from pipelines.compact.export import ExportError
 from pipelines.compact.outputs import OutputTopics, tombstone_message
+from pipelines.compact.provenance import block_of
 from pipelines.compact.state import RepoState
 from pipelines.kafka.messages import OutputMessage
 

@@ -1,0 +1,127 @@
+"""`standpipe audit` over real topics, filled without stages."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from click.testing import CliRunner, Result
+from support.kafka import delete_before
+from support.reduced import HOST, Reduced, reduce_recording, write_messages
+from support.repo import DID, SIGNER
+from support.snapshots import HOST as SERVER
+from support.snapshots import fetched
+
+from pipelines.atproto.frames import Action
+from pipelines.atproto.keys import VerifyingKey
+from pipelines.atproto.syntax import parse_path
+from pipelines.cli.audit import command
+from pipelines.compact.events import EventOp
+from pipelines.compact.outputs import record_messages
+from pipelines.compact.provenance import parse_latest
+from pipelines.compact.service import output_topics
+from pipelines.config import KafkaConfig
+from pipelines.kafka.admin import apply, plan
+from pipelines.kafka.partition import partition_for
+from pipelines.kafka.topics import registry
+from pipelines.repair.chunks import chunk_message
+from pipelines.repair.manifests import manifest_message
+
+pytestmark = pytest.mark.broker
+
+PARTITIONS = 2
+
+
+class Filled(NamedTuple):
+    """Topics, what is in them, and the keys of the accounts."""
+
+    config: KafkaConfig
+    reduced: Reduced
+    identities: Path
+
+    def run(self, *arguments: str) -> Result:
+        """Runs `standpipe audit`, without a process for each."""
+        cluster = ["--bootstrap-servers", self.config.bootstrap_servers]
+        prefix = ["--topic-prefix", self.config.topic_prefix]
+        return CliRunner().invoke(
+            command, [*arguments, *cluster, *prefix], standalone_mode=False, catch_exceptions=False
+        )
+
+    def audit_record(self, uri: str) -> tuple[int, dict[str, Any]]:
+        """Returns exit code and JSON of the audit of a record."""
+        result = self.run(uri, "--json", "--identities", str(self.identities))
+        return result.return_value, json.loads(result.stdout)
+
+
+@pytest.fixture
+def filled(kafka: str, topic_prefix: str, capture_folder: Path) -> Filled:
+    config = KafkaConfig(kafka, topic_prefix)
+    apply(plan(config, PARTITIONS))
+    reduced = reduce_recording(capture_folder, config, PARTITIONS)
+    write_messages(config, [*reduced.frames, *reduced.outputs])
+    return Filled(config, reduced, capture_folder / "identities.jsonl")
+
+
+def test_a_record_leads_to_the_frame_that_proves_it(filled: Filled) -> None:
+    uri, message = next(iter(filled.reduced.latest().items()))
+    record = parse_latest(message.value or b"")
+    partition, offset = record.source.frame_partition, record.source.frame_offset
+    code, found = filled.audit_record(uri)
+    assert code == 0
+    place = f"{filled.config.topic('frames')}:{partition}:{offset}"
+    assert (found["proof"], found["source"], found["place"]) == ("proven", "frame", place)
+    assert (found["uri"], found["cid"], found["host"]) == (uri, record.cid, HOST)
+    shown = filled.run(uri, "--identities", str(filled.identities))
+    assert shown.stdout.startswith(f"proven  {uri}\n")
+    key = found["signing_key"]
+    assert f"standpipe inspect frame {place} --key {key}" in shown.stdout
+
+    assert partition is not None
+    assert offset is not None
+    delete_before(filled.config, filled.config.topic("frames"), {partition: offset + 1})
+    code, found = filled.audit_record(uri)
+    assert (code, found["proof"]) == (1, "expired")
+    assert f"the partition begins at {offset + 1}" in found["problem"]
+
+
+def test_a_record_of_a_fetched_repository_leads_to_its_snapshot(
+    kafka: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    config = KafkaConfig(kafka, topic_prefix)
+    apply(plan(config, PARTITIONS))
+    snapshot, chunks, record = fetched()
+    partition = partition_for(record.did, PARTITIONS)
+    op = EventOp(Action.CREATE, *parse_path(record.path), record.cid, None, record.body)
+    where = (partition, config.topic("chunks"))
+    messages = [
+        chunk_message(record.did, record.rev, value, snapshot.fetched_us, *where)
+        for value in chunks
+    ]
+    messages.append(manifest_message(snapshot, partition, config.topic("snapshots")))
+    topics = output_topics(config, registry())
+    messages += record_messages(record.did, record.rev, [op], record.source, partition, topics)
+    write_messages(config, messages)
+    identities = tmp_path / "identities.jsonl"
+    identities.write_text(json.dumps({"did": record.did, "document": document(SIGNER.key)}))
+
+    filled = Filled(config, Reduced(topics), identities)
+    code, found = filled.audit_record(record.uri)
+    assert (code, found["proof"], found["problem"]) == (0, "proven", None)
+    place = f"{config.topic('snapshots')}:{partition}:0"
+    assert (found["source"], found["place"], found["host"]) == ("snapshot", place, SERVER)
+    assert (found["commit"], found["signing_key"]) == (snapshot.commit, SIGNER.key.did_key())
+    delete_before(config, config.topic("chunks"), {partition: 1})
+    code, found = filled.audit_record(record.uri)
+    assert (code, found["proof"]) == (1, "expired")
+    unknown = filled.run(f"{record.uri}x")
+    assert (unknown.return_value, unknown.stdout) == (1, "")
+
+
+def document(key: VerifyingKey) -> dict[str, Any]:
+    method = {
+        "id": f"{DID}#atproto",
+        "type": "Multikey",
+        "controller": DID,
+        "publicKeyMultibase": key.multikey(),
+    }
+    return {"id": DID, "verificationMethod": [method]}
