@@ -1,16 +1,15 @@
 """Repositories that are asked for: fetched from all kinds of servers, proven, published whole."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from support import oracle, wire
-from support.exports import Export, export
+from support.exports import export
 from support.kafka import read_committed, wait_until
-from support.repo import DID, OTHER_DID, OTHER_SIGNER, SIGNER, record
+from support.repo import DID, OTHER_DID, SIGNER, record
 from support.resyncs import (
     PARTITIONS,
     Accounts,
@@ -38,7 +37,6 @@ from pipelines.repair.manifests import Absent, RepoError
 from pipelines.repair.requests import Cause
 from pipelines.resync import delivery, downloads, jobs
 from pipelines.resync import schedule as schedule_module
-from pipelines.resync.service import Servers
 
 pytestmark = pytest.mark.broker
 
@@ -76,11 +74,6 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "MAX_PAUSE_S", 0.2)
 
 
-def good(did: Did) -> Export:
-    """Returns the repository of an account."""
-    return export(VALUES, did=did, rev=wire.rev(5))
-
-
 def hangs() -> Handler:
     """A server that begins and never goes on."""
 
@@ -92,12 +85,6 @@ def hangs() -> Handler:
         return response
 
     return handler
-
-
-def last_error(config: KafkaConfig, did: Did) -> str:
-    """Returns why the last try for a repository was in vain."""
-    job = read_jobs(config).get(did)
-    return "" if job is None or job.last_error is None else job.last_error
 
 
 def in_turn(*handlers: Handler) -> Handler:
@@ -159,52 +146,6 @@ def test_a_large_repository_is_written_in_several_transactions(
     assert max(partition_ends) - min(partition_ends) >= len(partition_ends)
 
 
-def test_what_a_server_does_wrong_is_tried_again(
-    config: KafkaConfig, accounts: Accounts, tmp_path: Path
-) -> None:
-    """Each account has a server with a fault of its own, until it is mended.
-
-    Spec: I-05, I-07, M-07.
-    """
-    faults: dict[str, Callable[[Did], Handler]] = {
-        "car.truncated": lambda did: car(good(did).car()[:-5]),
-        "signature.invalid": lambda did: car(export(VALUES, OTHER_SIGNER, did=did).car()),
-        "commit.did_mismatch": lambda _did: car(EXPORT.car()),
-        "commit.rev_future": lambda did: car(export(VALUES, did=did, rev="jzzzzzzzzzzzz").car()),
-        "a stale copy": lambda did: car(export(VALUES, did=did, rev=wire.rev(4)).car()),
-        "car.": lambda _did: car(b"<html>"),
-        "status 500": lambda _did: refuses("InternalServerError", 500),
-        "InvalidRequest": lambda _did: refuses("InvalidRequest"),
-        "status 429": lambda _did: refuses("RepoNotFound", 429),
-    }
-    dids = {Did(f"did:plc:{n:024}"): error for n, error in enumerate(faults)}
-    with ExitStack() as stack:
-        servers = {did: Pds() for did in dids}
-        for did, pds in servers.items():
-            accounts.keys[did] = SIGNER.key
-            accounts.servers[did] = stack.enter_context(pds.running()).url
-            pds.repos[did] = faults[dids[did]](did)
-        stack.enter_context(ResyncWorker(config, accounts, tmp_path))
-        ask(config, *dids, min_rev=wire.rev(5))
-        missing = dict(dids)
-
-        def all_failed() -> bool:
-            for did, job in read_jobs(config).items():
-                if missing.get(did, "?") in (job.last_error or ""):
-                    del missing[did]
-            return not missing
-
-        wait_until(all_failed, "a failure of each, for its own reason")
-        assert read_manifests(config) == []
-        for did, pds in servers.items():
-            pds.repos[did] = car(good(did).car())
-        wait_for_manifests(config, len(dids))
-    written = read_snapshots(config)
-    assert sorted(found.manifest.did for found in written) == list(dids)
-    assert {found.manifest.rev for found in written} == {wire.rev(5)}
-    assert read_jobs(config) == {}
-
-
 def test_that_there_is_no_repository_is_an_answer(
     config: KafkaConfig, pds: Pds, accounts: Accounts, tmp_path: Path
 ) -> None:
@@ -261,21 +202,6 @@ def test_another_server_is_asked_where_the_first_has_a_stale_copy_or_none(
     assert {found.host for found in written.values()} == {f"127.0.0.1:{pds.server.port}"}
 
 
-def test_a_key_that_has_just_been_changed_is_asked_for_past_caches(
-    config: KafkaConfig, pds: Pds, accounts: Accounts, tmp_path: Path
-) -> None:
-    """Spec: I-04."""
-    accounts.cached_keys[DID] = OTHER_SIGNER.key
-    pds.repos[DID] = car(EXPORT.car())
-    with ResyncWorker(config, accounts, tmp_path):
-        ask(config, DID)
-        wait_for_manifests(config, 1)
-    assert pds.asked == {DID: 2}
-    assert accounts.asked == {DID: 2}
-    [written] = read_snapshots(config)
-    assert written.manifest.rev == wire.rev(5)
-
-
 def test_a_host_that_hangs_holds_up_nobody_else(
     config: KafkaConfig, pds: Pds, accounts: Accounts, tmp_path: Path
 ) -> None:
@@ -294,38 +220,6 @@ def test_a_host_that_hangs_holds_up_nobody_else(
             [manifest] = wait_for_manifests(config, 1)
     assert manifest.did == DID
     assert read_jobs(config).keys() == set(dids)
-
-
-def test_no_server_leads_to_where_no_outsider_may_send_us(
-    config: KafkaConfig, pds: Pds, accounts: Accounts, tmp_path: Path
-) -> None:
-    """Spec: M-20."""
-    pds.repos[DID] = car(EXPORT.car())
-    with ResyncWorker(config, accounts, tmp_path, servers=Servers()):
-        ask(config, DID)
-        wait_until(lambda: "leads astray" in last_error(config, DID), "a failure")
-    assert pds.asked == {}
-    assert read_manifests(config) == []
-
-
-def test_a_redirect_to_this_machine_is_not_followed(
-    config: KafkaConfig, pds: Pds, accounts: Accounts, tmp_path: Path
-) -> None:
-    """The base of all servers is the operator's word; where it redirects to is not."""
-    base, inside = Pds(), Pds()
-    inside.repos[DID] = car(EXPORT.car())
-
-    async def redirect(request: web.Request) -> web.StreamResponse:
-        raise web.HTTPFound(f"http://127.0.0.1:{inside.server.port}{request.path_qs}")
-
-    base.repos[DID] = redirect
-    with inside.running() as inside.server, base.running() as outside:
-        servers = Servers(base=f"{outside.url}/pds")
-        with ResyncWorker(config, accounts, tmp_path, servers=servers):
-            ask(config, DID)
-            wait_until(lambda: "leads astray" in last_error(config, DID), "a failure")
-    assert base.asked[DID] > 0
-    assert inside.asked == pds.asked == {}
 
 
 def test_requests_that_find_no_room_wait_and_are_served(
