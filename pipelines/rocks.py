@@ -87,9 +87,15 @@ def put(batch: WriteBatch, key: bytes, value: bytes | None) -> None:
         batch.put(key, value)
 
 
-def scan(rocks: Rdict, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yields keys and values whose key begins so, in the order of the keys' bytes."""
-    for key, value in rocks.items(from_key=prefix):
+def scan(rocks: Rdict, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+    """Yields keys and values whose key begins so, in the order of the keys' bytes.
+
+    Args:
+        rocks: where they are.
+        prefix: how the keys begin.
+        start: the first key wanted, which begins so too; the first there is by default.
+    """
+    for key, value in rocks.items(from_key=prefix if start is None else start):
         assert isinstance(key, bytes)  # raw mode
         if not key.startswith(prefix):
             return

@@ -54,7 +54,7 @@ def command(
               missing, nothing left over, nothing of another revision
     empty     there is no commit, and there are no records
     mismatch  anything else
-    changing  events came in whenever it was looked at
+    changing  events came in whenever it was looked at, or it is being repaired
 
     A desynchronized repository is compared with the commit at which its records stand. The topics
     are read as any reader sees them, also while the pipeline runs.

@@ -27,19 +27,32 @@ from pipelines.process import stop_event
     help="Where the local stores are. Default: compact/<topic prefix>/<slot> in $STANDPIPE_HOME "
     "(.standpipe). They may be deleted at any time: they are rebuilt from the topics.",
 )
+@click.option(
+    "--repair/--no-repair",
+    "is_repairing",
+    default=True,
+    show_default=True,
+    help="Whether to ask for repositories in which something is missing. Without, they stay as "
+    "they are until the chain closes by itself or somebody else asks; what is answered is applied "
+    "in any case.",
+)
 @metrics_option
 @kafka_options
-def command(slot: str, state_dir: Path | None, kafka: KafkaConfig) -> None:
-    """Keep the latest state: atproto.events → repos, latest.*.
+def command(slot: str, state_dir: Path | None, is_repairing: bool, kafka: KafkaConfig) -> None:
+    """Keep the latest state: atproto.events, snapshots → repos, latest.*, resyncs.
 
     \b
     repos     per DID: the commit whose records we hold, whether the account may be shown, and
-              whether anything is missing (sync: unknown, synchronized, desynchronized)
+              whether anything is missing (sync: unknown, synchronized, desynchronized, and
+              applying while it is being repaired)
     latest.*  per at-uri: the latest record; a null where it is gone
+    resyncs   a request for each repository in which something is missing
 
     A commit is applied if it continues the one before, by revision and by the root of the tree.
     One that does not, a commit that was refused, and a repository that is not known from its
-    first commit on make the repository desynchronized, with the reason.
+    first commit on make the repository desynchronized, with the reason. Once the stage resync
+    has fetched and proven it, the difference is applied between two batches of events, and what
+    came meanwhile behind it.
 
     Start one, or several with their own --slot; they share the partitions and take over from each
     other. Its memory is in the topics: a local store that is missing, damaged or too old is built
@@ -49,4 +62,4 @@ def command(slot: str, state_dir: Path | None, kafka: KafkaConfig) -> None:
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     folder = state_dir or state_directory() / "compact" / kafka.topic_prefix / slot
     with stop_event() as stop:
-        service.run(kafka, folder, slot=slot, should_stop=stop.is_set)
+        service.run(kafka, folder, slot=slot, is_repairing=is_repairing, should_stop=stop.is_set)

@@ -41,7 +41,7 @@ class Finding(StrEnum):
     MATCHES = "matches"  # the records have exactly the signed root
     EMPTY = "empty"  # no head, and no records
     MISMATCH = "mismatch"
-    CHANGING = "changing"  # it changed whenever it was looked at
+    CHANGING = "changing"  # it changed whenever it was looked at, or is being repaired
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,10 @@ def audit_repo(state: RepoState, records: Iterable[tuple[str, bytes]]) -> Audit:
 
     root = encode_cid(mst.root_of(counted()))
     head = state.head
+    if state.sync is Sync.APPLYING:
+        # On the way from one root to another: neither can be expected.
+        rev = None if head is None else head.signed.rev
+        return Audit(state.did, Finding.CHANGING, state.sync, rev, count, root, None)
     if head is None:
         # The records of a deleted account may still be on their way out.
         is_empty = count == 0 or state.is_purging
@@ -190,7 +194,7 @@ class PartitionReading:
         doubtful: dict[Did, Audit] = {}
         for did in dids:
             audit = self._audit(did)
-            if audit.finding is Finding.MISMATCH:
+            if audit.finding in (Finding.MISMATCH, Finding.CHANGING):
                 doubtful[did] = audit
             else:
                 yield audit
@@ -201,7 +205,8 @@ class PartitionReading:
             self.catch_up()
             for did, before in list(doubtful.items()):
                 audit = doubtful[did] = self._audit(did)
-                if audit.finding is not Finding.MISMATCH or audit == before:
+                is_settled = audit.finding is not Finding.MISMATCH or audit == before
+                if is_settled and audit.finding is not Finding.CHANGING:
                     yield doubtful.pop(did)
         for audit in doubtful.values():
             yield replace(audit, finding=Finding.CHANGING)

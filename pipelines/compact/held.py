@@ -37,6 +37,9 @@ class HeldPartition:
         self._overlay: dict[Did, RepoState] = {}
         self._records: dict[tuple[Did, str], Record | None] = {}
         self._purging: set[Did] = set(store.purging())
+        # In the order in which the snapshots came.
+        pending = sorted(store.applying(), key=lambda item: item[1])
+        self._applying: dict[Did, int] = dict(pending)
 
     def close(self) -> None:
         """Forgets what is not committed and closes the store."""
@@ -52,22 +55,32 @@ class HeldPartition:
         """Repositories whose records are being purged, as committed."""
         return self._purging
 
+    @property
+    def first_applying(self) -> Did | None:
+        """The repository whose snapshot came first of those to be applied, as committed."""
+        return next(iter(self._applying), None)
+
     def repo(self, did: Did) -> RepoState | None:
         """Returns a repository's state, uncommitted changes included."""
         state = self._overlay.get(did)
         return self._committed_repo(did) if state is None else state
 
-    def records(self, did: Did) -> Iterator[tuple[str, Record]]:
-        """Yields the committed records of a repository in the order of their paths."""
-        return self._store.records(did)
+    def records(self, did: Did, after_path: str | None = None) -> Iterator[tuple[str, Record]]:
+        """Yields the committed records of a repository in the order of their paths.
+
+        Args:
+            did: the repository.
+            after_path: those behind this path only; all by default.
+        """
+        return self._store.records(did, after_path)
 
     def put(self, state: RepoState, rev: Tid | None, ops: tuple[EventOp, ...]) -> None:
-        """Takes over a new state and what a commit did to the records.
+        """Takes over a new state and what a commit or snapshot did to the records.
 
         Args:
             state: of the repository.
-            rev: revision of the commit; not needed without operations.
-            ops: operations of the commit.
+            rev: revision of the commit or snapshot; not needed without operations.
+            ops: operations on the records.
         """
         self._overlay[state.did] = state
         for op in ops:
@@ -103,6 +116,8 @@ class HeldPartition:
             changes.repos[did] = encode_repo(state)
             if state.is_purging != (did in self._purging):
                 changes.purging[did] = state.is_purging
+            if state.pending_snapshot != self._applying.get(did):
+                changes.applying[did] = state.pending_snapshot
         meta = Meta(
             self._meta.topic_ids,
             {**self._meta.next_offsets, **next_offsets},
@@ -113,6 +128,10 @@ class HeldPartition:
         self._meta = meta
         for did, is_purging in changes.purging.items():
             (self._purging.add if is_purging else self._purging.discard)(did)
+        for did, offset in changes.applying.items():
+            self._applying.pop(did, None)
+            if offset is not None:
+                self._applying[did] = offset
         for did, state in self._overlay.items():
             self._remember(did, state)
         self._overlay = {}

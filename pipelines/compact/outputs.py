@@ -28,6 +28,7 @@ class OutputTopics:
     """Physical topic names, and which collections have one of their own."""
 
     repos: str
+    resyncs: str
     latest_other: str
     latest_by_collection: Mapping[str, str]
 
@@ -78,7 +79,16 @@ def record_messages(
     partition: int,
     topics: OutputTopics,
 ) -> list[OutputMessage]:
-    """Returns the messages of `latest.*` for the operations of a commit, in their order."""
+    """Returns the messages of `latest.*` for the operations of a commit, in their order.
+
+    Args:
+        did: the repository.
+        rev: revision of the commit or snapshot.
+        ops: operations on its records.
+        source: the event, or the snapshot, which makes the change one that is not live.
+        partition: of the repository.
+        topics: where outputs go.
+    """
     messages = []
     budget_bytes = RECORDS_BUDGET_BYTES
     for op in ops:
@@ -88,9 +98,7 @@ def record_messages(
             budget_bytes -= len(value)
             if budget_bytes < 0:
                 value = _record_value(did, rev, op, _TOO_LARGE, source)
-        messages.append(
-            _record_message(did, rev, op, value, source.received_us // 1000, partition, topics)
-        )
+        messages.append(_record_message(did, rev, op, value, source, partition, topics))
     return messages
 
 
@@ -109,9 +117,7 @@ def tombstone_message(
     """
     assert state.deleted_rev is not None
     op = EventOp(Action.DELETE, *parse_path(path), None, prev, None)
-    return _record_message(
-        did, state.deleted_rev, op, None, state.source.received_us // 1000, partition, topics
-    )
+    return _record_message(did, state.deleted_rev, op, None, state.source, partition, topics)
 
 
 def record_headers(headers: Headers) -> RecordHeaders:
@@ -147,7 +153,7 @@ def _record_message(
     rev: Tid,
     op: EventOp,
     value: bytes | None,
-    timestamp_ms: int,
+    source: Source,
     partition: int,
     topics: OutputTopics,
 ) -> OutputMessage:
@@ -156,7 +162,7 @@ def _record_message(
         ("collection", op.collection.encode()),
         ("operation", op.action.encode()),
         ("rev", rev.encode()),
-        ("live", _flag(True)),
+        ("live", _flag(source.snapshot_offset is None)),
     ]
     if op.cid is not None:
         headers.append(("cid", op.cid.encode()))
@@ -168,7 +174,7 @@ def _record_message(
         f"at://{did}/{op.path}".encode(),
         value,
         headers,
-        timestamp_ms,
+        source.received_us // 1000,
     )
 
 

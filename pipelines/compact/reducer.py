@@ -10,10 +10,11 @@ A pure function; ARCHITECTURE.md shows it as a table. Its rules, in the order of
                 continue it
     G-12        a refused commit is authentic: the repository changed in a way nobody proved
     E-18        one that could not be resolved may be authentic: what is known may be old
+    I-02        what comes while a snapshot is applied waits for its end
 
 What does not continue the head desynchronizes the repository. Its records then stay as they are
-at the head, which is proven, until it is repaired; or until the chain closes by itself, because
-what was missing came after all.
+at the head, which is proven, until it is repaired (`repair.py`); or until the chain closes by
+itself, because what was missing came after all. Pointers to what came meanwhile are kept.
 
 Source: draft-holmgren-at-repository "Commit Validation", "Re-synchronization";
 atproto.com/specs/sync; atproto.com/specs/account.
@@ -39,7 +40,15 @@ from pipelines.compact.events import (
     SyncEvent,
     UnresolvedEvent,
 )
-from pipelines.compact.state import AccountMark, Desync, Head, RepoState, Sync
+from pipelines.compact.state import (
+    MAX_WAITING_COUNT,
+    AccountMark,
+    Desync,
+    Head,
+    RepoState,
+    Sync,
+    Waiting,
+)
 
 DELETED = "deleted"
 
@@ -47,9 +56,11 @@ _EMPTY_ROOT = encode_cid(EMPTY_ROOT_CID)
 
 
 class Outcome(StrEnum):
-    """What became of an event; a label of the stage's counters."""
+    """What became of an event or an answer; a label of the stage's counters."""
 
     APPLIED = "applied"  # the head moved, with the records of the commit
+    APPLYING = "applying"  # of an answer: its records are being taken over
+    WAITING = "waiting"  # it is judged once the snapshot that is being applied is there
     DESYNCHRONIZED = "desynchronized"  # it does not continue the head
     STALE = "stale"  # there before, or older
     INACTIVE = "inactive"  # of an account that is not active
@@ -58,7 +69,7 @@ class Outcome(StrEnum):
 
 
 class Reduction(NamedTuple):
-    """The result of one event.
+    """The result of one event or answer.
 
     Attributes:
         outcome: what became of it.
@@ -71,12 +82,13 @@ class Reduction(NamedTuple):
     ops: tuple[EventOp, ...] = ()
 
 
-def reduce_event(known: RepoState | None, event: Event) -> Reduction:
+def reduce_event(known: RepoState | None, event: Event, events_offset: int) -> Reduction:
     """Applies an event to a repository.
 
     Args:
         known: the state before; None for a repository that was never heard of.
         event: of this repository.
+        events_offset: where it is in `events`, in the repository's partition.
     """
     state = RepoState(event.did, event.source) if known is None else known
     match event:
@@ -85,39 +97,51 @@ def reduce_event(known: RepoState | None, event: Event) -> Reduction:
         case AccountEvent():
             return _reduce_account(state, event)
         case UnresolvedEvent():
-            return _reduce_unresolved(state, event)
+            return _reduce_unresolved(state, event, events_offset)
         case CommitEvent() | SyncEvent() | RefusedEvent():
-            return _reduce_signed(state, event)
+            return _reduce_signed(state, event, events_offset)
         case _:
             assert_never(event)
 
 
 def _reduce_account(state: RepoState, event: AccountEvent) -> Reduction:
-    if _is_older(event.source, state.account):
-        return Reduction(Outcome.STALE)
     source = event.source
-    state = replace(
-        state,
-        source=source,
-        active=event.active,
-        status=event.status,
-        account=AccountMark(source.host, source.seq, source.time or ""),
-    )
-    if not event.active and event.status == DELETED:
-        state = _without_repository(state)
-    return Reduction(Outcome.ACCOUNT, state)
+    mark = AccountMark(source.host, source.seq, source.time or "")
+    if is_older(mark, state.account):
+        return Reduction(Outcome.STALE)
+    return Reduction(Outcome.ACCOUNT, with_status(state, source, mark, event.active, event.status))
 
 
-def _is_older(source: Source, mark: AccountMark | None) -> bool:
-    """Tells whether an `#account` was made before the one we have (FACTS: no chain repairs it)."""
-    if mark is None:
+def with_status(
+    state: RepoState, source: Source, mark: AccountMark, active: bool, status: str | None
+) -> RepoState:
+    """Returns the state after something was said of the account.
+
+    Args:
+        state: before.
+        source: where that comes from.
+        mark: who said it, and when.
+        active: whether the account may be shown.
+        status: why not, or None.
+    """
+    state = replace(state, source=source, active=active, status=status, account=mark)
+    if active:
+        return state
+    # What is missing by then is asked for when the account returns.
+    state = replace(state, requested_us=None)
+    return _without_repository(state) if status == DELETED else state
+
+
+def is_older(mark: AccountMark, known: AccountMark | None) -> bool:
+    """Tells whether a status was said before the one we have: no chain orders the two."""
+    if known is None:
         return False
-    if source.host != mark.host:
+    if mark.host != known.host or mark.seq is None or known.seq is None:
         # Sequence numbers of different hosts say nothing about each other; their clocks may.
-        return parse_datetime(source.time) < parse_datetime(mark.time)
+        return parse_datetime(mark.time) < parse_datetime(known.time)
     # One that was set back begins its numbers anew, and its clock goes on.
-    is_earlier = parse_datetime(source.time) <= parse_datetime(mark.time)
-    return is_earlier and (source.seq is None or mark.seq is None or source.seq <= mark.seq)
+    is_earlier = parse_datetime(mark.time) <= parse_datetime(known.time)
+    return mark.seq <= known.seq and is_earlier
 
 
 def _without_repository(state: RepoState) -> RepoState:
@@ -129,20 +153,27 @@ def _without_repository(state: RepoState) -> RepoState:
         sync=Sync.UNKNOWN,
         reason=None,
         desynchronized_us=None,
+        requested_us=None,
         head=None,
         seen=None,
+        waiting=(),
+        applying=None,
         deleted_rev=max(revs, default=None),
-        is_purging=state.is_purging or state.head is not None,
+        is_purging=state.is_purging or state.head is not None or state.applying is not None,
     )
 
 
-def _reduce_signed(state: RepoState, event: SignedEvent) -> Reduction:
+def _reduce_signed(state: RepoState, event: SignedEvent, events_offset: int) -> Reduction:
     if not state.active:
         return Reduction(Outcome.INACTIVE)
     signed = event.signed
-    if signed.rev <= _newest_rev(state):
+    if signed.rev <= decided_rev(state):
         return Reduction(Outcome.STALE)
     seen = signed if state.seen is None or signed.rev > state.seen.rev else state.seen
+    waiting = _waiting(state, signed.rev, events_offset)
+    if state.applying is not None:
+        state = replace(state, source=event.source, seen=seen, waiting=waiting)
+        return Reduction(Outcome.WAITING, state)
     reason = _why_not_continued(state, event)
     if reason is None:
         assert not isinstance(event, RefusedEvent)
@@ -157,25 +188,38 @@ def _reduce_signed(state: RepoState, event: SignedEvent) -> Reduction:
             sync=Sync.SYNCHRONIZED if is_current else Sync.DESYNCHRONIZED,
             reason=None if is_current else state.reason,
             desynchronized_us=None if is_current else state.desynchronized_us,
+            requested_us=None if is_current else state.requested_us,
+            waiting=() if is_current else waiting_above(state, signed.rev),
         )
         return Reduction(Outcome.APPLIED, state, ops)
-    state = replace(_desynchronized(state, event.source, reason), seen=seen)
+    state = replace(desynchronized(state, event.source, reason), seen=seen, waiting=waiting)
     return Reduction(Outcome.DESYNCHRONIZED, state)
 
 
-def _reduce_unresolved(state: RepoState, event: UnresolvedEvent) -> Reduction:
+def _reduce_unresolved(state: RepoState, event: UnresolvedEvent, events_offset: int) -> Reduction:
     if not state.active:
         return Reduction(Outcome.INACTIVE)
     if state.sync is Sync.UNKNOWN:
         # Nothing is held that could be old, and outsiders can make up accounts. A real one lacks
         # its beginning from now on: its next commit will tell.
         return Reduction(Outcome.IGNORED)
-    return Reduction(Outcome.DESYNCHRONIZED, _desynchronized(state, event.source, event.reason))
+    waiting = _waiting(state, None, events_offset)
+    if state.applying is not None:
+        state = replace(state, source=event.source, waiting=waiting)
+        return Reduction(Outcome.WAITING, state)
+    state = desynchronized(state, event.source, event.reason)
+    return Reduction(Outcome.DESYNCHRONIZED, replace(state, waiting=waiting))
 
 
-def _desynchronized(state: RepoState, source: Source, reason: str) -> RepoState:
-    # The first reason stays: what follows a break is broken by it.
-    is_first = state.sync is not Sync.DESYNCHRONIZED
+def desynchronized(state: RepoState, source: Source, reason: str) -> RepoState:
+    """Returns the state after something showed that a part of the repository is missing.
+
+    Args:
+        state: before.
+        source: what showed it.
+        reason: what is wrong. The first reason stays: what follows a break is broken by it.
+    """
+    is_first = state.reason is None
     return replace(
         state,
         source=source,
@@ -185,8 +229,21 @@ def _desynchronized(state: RepoState, source: Source, reason: str) -> RepoState:
     )
 
 
-def _newest_rev(state: RepoState) -> Tid | str:
+def _waiting(state: RepoState, rev: Tid | None, events_offset: int) -> tuple[Waiting, ...]:
+    return (*state.waiting, Waiting(rev, events_offset))[-MAX_WAITING_COUNT:]
+
+
+def waiting_above(state: RepoState, rev: Tid) -> tuple[Waiting, ...]:
+    """Returns what still waits once everything up to a revision is there."""
+    return tuple(
+        [waiting for waiting in state.waiting if waiting.rev is None or waiting.rev > rev]
+    )
+
+
+def decided_rev(state: RepoState) -> Tid | str:
     """Returns the revision up to which everything is decided; "" is below any revision."""
+    if state.applying is not None:
+        return state.applying.snapshot.rev
     if state.head is not None:
         return state.head.signed.rev
     return state.deleted_rev or ""

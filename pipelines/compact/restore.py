@@ -134,8 +134,10 @@ class _Batch:
                 state = parse_repo(value)
                 counts[state.sync] += 1
                 self._changes.purging[did] = state.is_purging
+                self._changes.applying[did] = state.pending_snapshot
             else:
                 self._changes.purging[did] = False
+                self._changes.applying[did] = None
         self._store.write(
             self._changes, Meta(old.topic_ids, dict(self.next_offsets), now_ms, +counts)
         )

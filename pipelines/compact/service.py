@@ -1,4 +1,4 @@
-"""Compact as a process: events in, the state of repositories and their latest records out."""
+"""Compact as a process: events and snapshots in, repositories and their latest records out."""
 
 import time
 from collections import Counter
@@ -7,20 +7,17 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from pipelines import logs
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.syntax import Did
-from pipelines.compact.events import CommitEvent, parse_event
+from pipelines.compact.applying import Applier
+from pipelines.compact.events import parse_event
 from pipelines.compact.held import HeldPartition
-from pipelines.compact.outputs import (
-    OutputTopics,
-    record_messages,
-    repo_message,
-    tombstone_message,
-)
+from pipelines.compact.outputs import OutputTopics, tombstone_message
 from pipelines.compact.reducer import reduce_event
+from pipelines.compact.repair import reduce_answer
 from pipelines.compact.restore import Restoration
-from pipelines.compact.state import Sync, finish_purge
+from pipelines.compact.state import finish_purge
+from pipelines.compact.writer import Writer, change_of
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import check_partitions, topic_ids
 from pipelines.kafka.beat import TOPIC as STATUS
@@ -30,7 +27,10 @@ from pipelines.kafka.locks import exclusive
 from pipelines.kafka.loop import Background, TransactionalLoop, run_restarting
 from pipelines.kafka.messages import InputMessage, OutputMessage, Position
 from pipelines.kafka.reading import readable_log_ends
+from pipelines.kafka.rereading import OffsetReader, RowReader
 from pipelines.kafka.topics import Registry, registry
+from pipelines.repair.chunks import CHUNK_BYTES
+from pipelines.repair.manifests import parse_manifest
 
 # Tombstones in one transaction when an account is deleted: some 300 kB, so that deleting a large
 # account does not hold up the readers of its partition.
@@ -38,43 +38,55 @@ PURGE_SLICE_COUNT = 1_000
 # A predecessor in the slot that was killed is gone at once; one that stops cleanly takes seconds.
 LOCK_TIMEOUT_S = 30.0
 
-STAGE = "compact"
+# Of one fetch from `chunks`: some of them, and never less than one.
+CHUNKS_FETCH_BYTES = 4 * CHUNK_BYTES
 
-_log = logs.get_logger(STAGE)
+STAGE = "compact"
 
 
 class CompactStage:
-    """Judges events against the state of their repositories.
+    """Judges events and snapshots against the state of their repositories.
 
     Attributes:
-        tally: events by outcome, and messages written to `repos` and `latest`.
+        tally: events and answers by outcome, and messages written to `repos`, `latest` and
+            `resyncs`.
     """
 
     def __init__(
         self,
         topics: OutputTopics,
+        snapshots: str,
         folder: Path,
         restoration: Restoration,
         partition_ends: Callable[[Sequence[int]], Mapping[int, Mapping[str, int]]],
+        applier: Callable[[Writer, Tally], Applier],
         clock_ms: Callable[[], int],
+        *,
+        is_repairing: bool,
     ) -> None:
         """Wires the stage.
 
         Args:
             topics: where outputs go.
+            snapshots: physical name of `snapshots`; all other inputs are events.
             folder: holds a store for each partition.
             restoration: makes stores current.
             partition_ends: by partition and topic, where our own topics end, once everything in
                 them is readable.
+            applier: makes what applies snapshots.
             clock_ms: milliseconds since the epoch.
+            is_repairing: whether broken repositories are asked for.
         """
         self._topics = topics
+        self._snapshots = snapshots
         self._folder = folder
         self._restoration = restoration
         self._partition_ends = partition_ends
         self._clock_ms = clock_ms
         self._held: dict[int, HeldPartition] = {}
         self.tally = Tally()
+        self._writer = Writer(topics, self.tally, is_repairing=is_repairing)
+        self._applier = applier(self._writer, self.tally)
 
     def groups(self) -> dict[str, Mapping[str, int]]:
         """Returns what was counted, and how many of our repositories are in which sync state."""
@@ -84,46 +96,36 @@ class CompactStage:
         return {**self.tally.groups, "repos": repos}
 
     def close(self) -> None:
-        """Closes the stores."""
-        for held in self._held.values():
-            held.close()
-        self._held.clear()
+        """Closes stores and readers."""
+        self._close_stores()
+        self._applier.close()
 
     def prepare(self, batch: Sequence[InputMessage]) -> None:
         """Needs nothing from outside."""
 
     def process(self, message: InputMessage) -> Sequence[OutputMessage]:
-        """Applies one event to its repository."""
-        event = parse_event(message.value or b"")
+        """Applies one event, or the answer of a server, to its repository."""
         held = self._held[message.partition]
-        known = held.repo(event.did)
-        reduction = reduce_event(known, event)
+        if message.topic == self._snapshots:
+            manifest = parse_manifest(message.value or b"")
+            answer = reduce_answer(held.repo(manifest.did), manifest, message.offset)
+            self.tally.add("answers", answer.outcome)
+            if answer.state is None:
+                return ()
+            return self._writer.write(held, message.partition, answer.state)
+        event = parse_event(message.value or b"")
+        reduction = reduce_event(held.repo(event.did), event, message.offset)
         self.tally.add("events", reduction.outcome)
-        state = reduction.state
-        if state is None:
+        if reduction.state is None:
             return ()
-        if state.sync is Sync.DESYNCHRONIZED and (known is None or known.sync is not state.sync):
-            _log.warning(
-                "desynchronized",
-                did=state.did,
-                reason=state.reason,
-                partition=message.partition,
-                offset=message.offset,
-            )
-        rev = event.signed.rev if isinstance(event, CommitEvent) else None
-        held.put(state, rev, reduction.ops)
-        outputs = [repo_message(state, message.partition, self._topics)]
-        if rev is not None:
-            outputs += record_messages(
-                state.did, rev, reduction.ops, event.source, message.partition, self._topics
-            )
-        self._count(outputs)
-        return outputs
+        change = change_of(event, reduction.ops)
+        return self._writer.write(held, message.partition, reduction.state, change)
 
     def restore(self, partitions: Sequence[int]) -> Iterator[None]:
         """Opens the stores of newly assigned partitions and reads what they lack."""
         # Also those that stay: another member may have written them in between.
-        self.close()
+        self._close_stores()
+        self._applier.forget()
         ends = self._partition_ends(partitions)
         for partition in partitions:
             store = self._restoration.open(self._folder / str(partition), ends[partition])
@@ -135,12 +137,16 @@ class CompactStage:
             self._held[partition] = HeldPartition(store)
 
     def background(self, partitions: Collection[int]) -> Background | None:
-        """Returns the next tombstones of an account that was deleted."""
+        """Returns the next tombstones of a deleted account, or else records of a snapshot."""
         for partition in partitions:
             held = self._held[partition]
             did = next(iter(held.purging), None)
             if did is not None:
                 return Background(partition, self._purge_slice(partition, held, did))
+        for partition in partitions:
+            work = self._applier.slice(partition, self._held[partition])
+            if work is not None:
+                return work
         return None
 
     def committed(self, next_offsets: Mapping[Position, int]) -> None:
@@ -163,6 +169,11 @@ class CompactStage:
         for held in self._held.values():
             held.discard()
 
+    def _close_stores(self) -> None:
+        for held in self._held.values():
+            held.close()
+        self._held.clear()
+
     def _purge_slice(self, partition: int, held: HeldPartition, did: Did) -> list[OutputMessage]:
         state = held.repo(did)
         assert state is not None
@@ -175,26 +186,28 @@ class CompactStage:
             held.remove_record(did, path)
             prev = encode_cid(record.cid)
             outputs.append(tombstone_message(did, path, prev, state, partition, self._topics))
-        if len(outputs) < PURGE_SLICE_COUNT:
-            state = finish_purge(state)
-            held.put(state, None, ())
-            outputs.append(repo_message(state, partition, self._topics))
-        self._count(outputs)
+        is_done = len(outputs) < PURGE_SLICE_COUNT
+        self._writer.count(outputs)
+        if is_done:
+            outputs += self._writer.write(held, partition, finish_purge(state))
         return outputs
 
-    def _count(self, outputs: Sequence[OutputMessage]) -> None:
-        repos_count = sum(output.topic == self._topics.repos for output in outputs)
-        self.tally.add("written", "repos", repos_count)
-        self.tally.add("written", "latest", len(outputs) - repos_count)
 
-
-def run(kafka: KafkaConfig, folder: Path, *, slot: str, should_stop: Callable[[], bool]) -> None:
+def run(
+    kafka: KafkaConfig,
+    folder: Path,
+    *,
+    slot: str,
+    is_repairing: bool,
+    should_stop: Callable[[], bool],
+) -> None:
     """Runs one compact process until it is asked to stop.
 
     Args:
         kafka: the cluster.
         folder: for the stores of this slot; made if missing.
         slot: stable name of this process among its kind.
+        is_repairing: whether repositories in which something is missing are asked for.
         should_stop: asked between batches.
 
     Raises:
@@ -204,8 +217,9 @@ def run(kafka: KafkaConfig, folder: Path, *, slot: str, should_stop: Callable[[]
         OffsetLostError: events were deleted before they were read.
     """
     latest = registry().specs["latest"].topics
-    check_partitions(kafka, ["events", "repos", *latest, STATUS])
-    stage = create_stage(kafka, folder)
+    repair = ["resyncs", "chunks", "snapshots"]
+    check_partitions(kafka, ["events", *repair, "repos", *latest, STATUS])
+    stage = create_stage(kafka, folder, is_repairing=is_repairing)
     counts = LoopCounts()
 
     def create() -> TransactionalLoop:
@@ -213,7 +227,7 @@ def run(kafka: KafkaConfig, folder: Path, *, slot: str, should_stop: Callable[[]
             kafka,
             stage_name=STAGE,
             slot=slot,
-            topics=[kafka.topic("events")],
+            topics=[kafka.topic("events"), kafka.topic("snapshots")],
             stage=stage,
             should_stop=should_stop,
             counts=counts,
@@ -229,12 +243,13 @@ def run(kafka: KafkaConfig, folder: Path, *, slot: str, should_stop: Callable[[]
         run_restarting(create, should_stop)
 
 
-def create_stage(kafka: KafkaConfig, folder: Path) -> CompactStage:
+def create_stage(kafka: KafkaConfig, folder: Path, *, is_repairing: bool) -> CompactStage:
     """Returns the stage of a deployment, with nothing restored.
 
     Args:
         kafka: the cluster.
         folder: for the stores.
+        is_repairing: whether repositories in which something is missing are asked for.
 
     Raises:
         ConfigError: topics are missing.
@@ -259,13 +274,28 @@ def create_stage(kafka: KafkaConfig, folder: Path) -> CompactStage:
             for partition in partitions
         }
 
-    return CompactStage(topics, folder, restoration, partition_ends, _now_ms)
+    def create_applier(writer: Writer, tally: Tally) -> Applier:
+        chunks = RowReader(kafka, kafka.topic("chunks"), fetch_bytes=CHUNKS_FETCH_BYTES)
+        events = OffsetReader(kafka, kafka.topic("events"))
+        return Applier(writer, tally, chunks, events, _now_ms)
+
+    return CompactStage(
+        topics,
+        kafka.topic("snapshots"),
+        folder,
+        restoration,
+        partition_ends,
+        create_applier,
+        _now_ms,
+        is_repairing=is_repairing,
+    )
 
 
 def output_topics(kafka: KafkaConfig, topics: Registry) -> OutputTopics:
     """Returns the physical names of compact's outputs."""
     return OutputTopics(
         repos=kafka.topic("repos"),
+        resyncs=kafka.topic("resyncs"),
         latest_other=kafka.topic("latest.other"),
         latest_by_collection={
             nsid: kafka.topic(topics.topic_for_collection(nsid, "latest"))

@@ -75,6 +75,11 @@ class Waiting(NamedTuple):
     events_offset: int
 
 
+# How many messages wait for a repair at most, so that a repository that stays broken stays small.
+# The oldest gives way: what follows it then shows that something is missing.
+MAX_WAITING_COUNT = 256
+
+
 @dataclass(frozen=True, slots=True)
 class Applying:
     """A snapshot that is being applied, and how far that is.
@@ -83,16 +88,21 @@ class Applying:
         snapshot: which one.
         snapshot_offset: where its manifest is in `snapshots`, in the repository's partition.
         next_chunk_offset: from which offset on chunks have still to be applied.
+        next_chunk_index: which chunk of the snapshot comes there.
         after_path: path up to which everything is applied; None if nothing is yet.
+        is_partial: whether records were changed, for this snapshot or one that was lost: they are
+            neither the head's nor the snapshot's.
         is_merged: whether all records are applied, so that only what waits is left.
-        is_lost: whether chunks were lost half-way. The records then stay between head and
-            snapshot, which no commit can continue, until another snapshot comes.
+        is_lost: whether chunks were lost half-way. The records then stay as they are, and no
+            commit can continue them, until another snapshot comes.
     """
 
     snapshot: Snapshot
     snapshot_offset: int
     next_chunk_offset: int
+    next_chunk_index: int = 0
     after_path: str | None = None
+    is_partial: bool = False
     is_merged: bool = False
     is_lost: bool = False
 
@@ -137,6 +147,12 @@ class RepoState:
     applying: Applying | None = None
     deleted_rev: Tid | None = None
     is_purging: bool = False
+
+    @property
+    def pending_snapshot(self) -> int | None:
+        """Offset of the snapshot that there is work to do for, or None."""
+        applying = self.applying
+        return None if applying is None or applying.is_lost else applying.snapshot_offset
 
 
 _NOTHING_SIGNED = (None, None, None)
@@ -231,7 +247,9 @@ def _applying_fields(applying: Applying) -> dict[str, Any]:
     return snapshot | {
         "snapshot_offset": applying.snapshot_offset,
         "next_chunk_offset": applying.next_chunk_offset,
+        "next_chunk_index": applying.next_chunk_index,
         "after_path": applying.after_path,
+        "partial": applying.is_partial,
         "merged": applying.is_merged,
         "lost": applying.is_lost,
     }
@@ -242,7 +260,9 @@ def _applying(repo: dict[str, Any]) -> Applying:
     progress = {
         "snapshot_offset": fields.pop("snapshot_offset"),
         "next_chunk_offset": fields.pop("next_chunk_offset"),
+        "next_chunk_index": fields.pop("next_chunk_index"),
         "after_path": fields.pop("after_path"),
+        "is_partial": fields.pop("partial"),
         "is_merged": fields.pop("merged"),
         "is_lost": fields.pop("lost"),
     }

@@ -3,6 +3,7 @@ r"""One partition's state on disk: a cache of `repos` and `latest.*` in RocksDB.
     m                       what the store is and how far it has come (JSON)
     r<did>                  the repository, as in `repos`
     g<did>                  empty; the repository's records are being purged
+    a<did>                  a snapshot of the repository is being applied: its offset (8 bytes)
     p<did>\0<path>          CID (36 bytes) and revision (13) of a record
 
 Everything that belongs together is written in one batch, together with the positions up to which
@@ -29,7 +30,8 @@ from pipelines.rocks import open_rocks, put, put_meta, scan
 # Raised when the layout changes: a store of another format is built anew.
 FORMAT = 2
 
-_REPO, _PURGING, _RECORD = b"r", b"g", b"p"
+_REPO, _PURGING, _APPLYING, _RECORD = b"r", b"g", b"a", b"p"
+_OFFSET_BYTES = 8
 
 
 class Record(NamedTuple):
@@ -62,15 +64,18 @@ class Changes:
     Attributes:
         repos: value in `repos` by DID; None removes.
         purging: whether a repository's records are being purged, by DID, where that changed.
+        applying: offset of the snapshot that is being applied, by DID, where that changed; None
+            for none.
         records: by DID and path; None removes.
     """
 
     repos: dict[Did, bytes | None] = field(default_factory=dict)
     purging: dict[Did, bool] = field(default_factory=dict)
+    applying: dict[Did, int | None] = field(default_factory=dict)
     records: dict[tuple[Did, str], Record | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.repos or self.records or self.purging)
+        return bool(self.repos or self.records or self.purging or self.applying)
 
 
 class Store:
@@ -109,10 +114,22 @@ class Store:
         for key, _ in scan(self._db, _PURGING):
             yield Did(key[1:].decode())
 
-    def records(self, did: Did) -> Iterator[tuple[str, Record]]:
-        """Yields a repository's records as path and record, in the order of the paths' bytes."""
+    def applying(self) -> Iterator[tuple[Did, int]]:
+        """Yields the repositories that a snapshot is being applied to, and its offset."""
+        for key, value in scan(self._db, _APPLYING):
+            yield Did(key[1:].decode()), int.from_bytes(value)
+
+    def records(self, did: Did, after_path: str | None = None) -> Iterator[tuple[str, Record]]:
+        """Yields a repository's records as path and record, in the order of the paths' bytes.
+
+        Args:
+            did: the repository.
+            after_path: those behind this path only; all by default.
+        """
         prefix = _record_prefix(did)
-        for key, value in scan(self._db, prefix):
+        # The next text after a path in the order of bytes.
+        start = prefix if after_path is None else prefix + after_path.encode() + b"\0"
+        for key, value in scan(self._db, prefix, start):
             yield key[len(prefix) :].decode(), _parse_record(value)
 
     def write(self, changes: Changes, meta: Meta) -> None:
@@ -122,6 +139,9 @@ class Store:
             put(batch, _REPO + did.encode(), value)
         for did, is_purging in changes.purging.items():
             put(batch, _PURGING + did.encode(), b"" if is_purging else None)
+        for did, offset in changes.applying.items():
+            value = None if offset is None else offset.to_bytes(_OFFSET_BYTES)
+            put(batch, _APPLYING + did.encode(), value)
         for (did, path), record in changes.records.items():
             value = None if record is None else record.cid + record.rev.encode()
             put(batch, _record_prefix(did) + path.encode(), value)

@@ -69,9 +69,9 @@ class Background(NamedTuple):
     """Outputs that no input asks for now, such as a slice of a large piece of work.
 
     Attributes:
-        partition: of the input that the work belongs to; its position goes into the transaction,
-            so that a member that lost the partition cannot commit the slice.
-        outputs: what to write.
+        partition: of the inputs that the work belongs to; the position in one of them goes into
+            the transaction, so that a member that lost the partition cannot commit the slice.
+        outputs: what to write; nothing if the slice only prepared the next one.
     """
 
     partition: int
@@ -340,14 +340,13 @@ class TransactionalLoop:
         """Publishes a slice of the stage's own work; returns whether there was one."""
         if self._must_restore:
             return False
-        topic = self._topics[0]
-        # A slice is guarded by the position of its partition: before the first message there is
-        # none.
-        positioned = [partition for name, partition in self._done_offsets if name == topic]
-        work = self._stage.background(positioned)
+        # A slice is guarded by a position of its partition: before the first message there is
+        # none. Any input will do, because a member has the same partitions of all of them.
+        guards = {where[1]: where for where in self._done_offsets}
+        work = self._stage.background(guards.keys())
         if work is None:
             return False
-        where = (topic, work.partition)
+        where = guards[work.partition]
         try:
             size_bytes = sum(output.size_bytes for output in work.outputs)
             self._publish(work.outputs, size_bytes, {where: self._done_offsets[where]})

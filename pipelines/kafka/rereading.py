@@ -1,4 +1,4 @@
-"""Reading single messages again that were read before, by their offsets."""
+"""Reading messages by their offsets: single ones again, or a row of them that somebody named."""
 
 import time
 from collections.abc import Sequence
@@ -15,6 +15,8 @@ from pipelines.kafka.reading import input_message
 SKIPPED_COUNT = 50
 # Of a fetch: some frames, and not what lies far behind the wanted one.
 FETCH_BYTES = 256 * 1024
+# Messages of a row that are fetched ahead.
+ROW_AHEAD_COUNT = 4
 READ_TIMEOUT_S = 10.0
 _POLL_TIMEOUT_S = 0.5
 
@@ -62,7 +64,7 @@ class OffsetReader:
                     self._consumer.assign([TopicPartition(self._topic, partition, offset)])
                     at = offset
                 while at <= offset:
-                    message = self._next(at)
+                    message = _next(self._consumer, self._topic, at)
                     if isinstance(message, int):
                         return self._up_to(message, wanted)
                     if message.offset in wanted:
@@ -94,22 +96,80 @@ class OffsetReader:
             )
         return found
 
-    def _next(self, at: int) -> InputMessage | int:
-        """Returns the next message from an offset on, or one that the topic ends at or before."""
-        deadline_s = time.monotonic() + READ_TIMEOUT_S
-        while time.monotonic() < deadline_s:
-            polled = self._consumer.poll(_POLL_TIMEOUT_S)
-            if polled is None:
-                continue
-            error = polled.error()
-            if error is None:
-                message = input_message(polled)
-                # Who asks beyond the end is sent back to the beginning.
-                return message if message.offset >= at else at
-            if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
-                end = polled.offset()
-                assert end is not None
-                return end
-            if not is_passing(error):
-                raise KafkaException(error)
-        raise BrokerUnavailableError(f"no answer while reading {self._topic} again")
+
+class RowReader:
+    """Reads rows of messages of one topic, one message at a time. For one thread.
+
+    What comes next is fetched ahead, as long as a row is read without a jump.
+    """
+
+    def __init__(self, kafka: KafkaConfig, topic: str, *, fetch_bytes: int) -> None:
+        """Prepares a reader; it connects on first use.
+
+        Args:
+            kafka: the cluster.
+            topic: physical name.
+            fetch_bytes: of one fetch.
+        """
+        self._topic = topic
+        self._consumer: Consumer = create_sampler(
+            kafka, count=ROW_AHEAD_COUNT, fetch_bytes=fetch_bytes
+        )
+        self._next: tuple[int, int] | None = None  # partition and offset
+
+    def next(self, partition: int, offset: int, end: int) -> InputMessage | None:
+        """Returns the first committed message from an offset on, or None if there is none.
+
+        Args:
+            partition: where it is.
+            offset: where to begin.
+            end: where to end; everything before it was committed when the caller heard of it.
+
+        Raises:
+            BrokerUnavailableError: the broker does not answer, or does not know yet that the
+                topic goes so far.
+        """
+        if self._next != (partition, offset):
+            self._consumer.assign([TopicPartition(self._topic, partition, offset)])
+        self._next = None
+        message = _next(self._consumer, self._topic, offset)
+        if isinstance(message, int):
+            if message < end:
+                raise BrokerUnavailableError(
+                    f"{self._topic} ends before offset {end}, up to which it was written"
+                )
+            return None
+        if message.offset >= end:
+            return None
+        self._next = (partition, message.offset + 1)
+        return message
+
+    def rest(self) -> None:
+        """Fetches nothing until it is asked again."""
+        self._consumer.unassign()
+        self._next = None
+
+    def close(self) -> None:
+        """Ends reading."""
+        self._consumer.close()
+
+
+def _next(consumer: Consumer, topic: str, at: int) -> InputMessage | int:
+    """Returns the next message from an offset on, or one that the topic ends at or before."""
+    deadline_s = time.monotonic() + READ_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        polled = consumer.poll(_POLL_TIMEOUT_S)
+        if polled is None:
+            continue
+        error = polled.error()
+        if error is None:
+            message = input_message(polled)
+            # Who asks beyond the end is sent back to the beginning.
+            return message if message.offset >= at else at
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            end = polled.offset()
+            assert end is not None
+            return end
+        if not is_passing(error):
+            raise KafkaException(error)
+    raise BrokerUnavailableError(f"no answer while reading {topic} again")

@@ -214,6 +214,13 @@ METRICS: Final = (
     _gauge("parked", "frames, accounts", "what waits for an identity", Group("parked"), "what"),
     # Compact.
     _counter("events", "events", "events judged", Group("events"), "outcome"),
+    _counter(
+        "repo_answers",
+        "answers",
+        "answers of servers about whole repositories, judged",
+        Group("answers"),
+        "outcome",
+    ),
     _gauge(
         "repos",
         "repositories",

@@ -49,7 +49,7 @@ def run(_rounds: int) -> None:
 
 def _measure_commits(kafka: KafkaConfig, folder: Path) -> None:
     counts = LoopCounts()
-    stage = service.create_stage(kafka, folder)
+    stage = service.create_stage(kafka, folder, is_repairing=True)
     cpu_s, started_s = time.process_time(), time.perf_counter()
     TransactionalLoop(
         kafka,
@@ -74,7 +74,7 @@ def _measure_commits(kafka: KafkaConfig, folder: Path) -> None:
 
 def _measure_rebuild(kafka: KafkaConfig, folder: Path) -> None:
     for what in ("rebuild of a lost store", "start with a current store"):
-        stage = service.create_stage(kafka, folder)
+        stage = service.create_stage(kafka, folder, is_repairing=True)
         if what.startswith("rebuild"):
             shutil.rmtree(folder)
         started_s = time.perf_counter()

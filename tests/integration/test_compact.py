@@ -1,12 +1,9 @@
 """Compact on a real broker: what its store may lose, who owns a partition, Kafka's compaction."""
 
-import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
 import pytest
 from confluent_kafka import Producer
@@ -17,9 +14,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit
     ConfigResource,
     ResourceType,
 )
+from support.compact import Running, lose
 from support.events import account, commit, create, delete, encode_event
-from support.kafka import is_caught_up, read_committed, wait_until
-from support.latest import Latest, read_latest, read_stores
+from support.kafka import read_committed, wait_until
+from support.latest import read_latest, read_stores
 from support.logs import Log, captured_logs
 
 from pipelines.atproto.cid import cid_of, encode_cid
@@ -101,54 +99,10 @@ class Author:
         assert producer.flush(20) == 0
 
 
-class Running:
-    """A compact process in a thread; leaving the context stops it and raises what it raised."""
-
-    def __init__(self, config: KafkaConfig, folder: Path, slot: str = "0") -> None:
-        self._config = config
-        self._folder = folder
-        self._slot = slot
-        self._stop = threading.Event()
-        self._failures: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        try:
-            service.run(self._config, self._folder, slot=self._slot, should_stop=self._stop.is_set)
-        except BaseException as error:  # noqa: BLE001 - raised again by __exit__
-            self._failures.append(error)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(120)
-        assert not self._thread.is_alive()
-        assert self._failures == []
-
-    def finish(self) -> None:
-        """Waits until every event is worked off."""
-        topic = self._config.topic("events")
-        wait_until(
-            lambda: bool(self._failures) or is_caught_up(self._config, "compact", topic),
-            "compact to work off its input",
-        )
-
-
-def paths(latest: Latest) -> dict[str, dict[str, str]]:
-    return {did: latest.paths(did) for did in latest.records}
-
-
 def stored(folder: Path) -> dict[str, dict[str, str]]:
     """Returns the records in the stores of a stopped process."""
     found = read_stores(folder, PARTITIONS)
     return {did: store.paths for did, store in found.items() if store.paths}
-
-
-def lose(folder: Path) -> None:
-    shutil.rmtree(folder)
 
 
 def damage(folder: Path) -> None:
@@ -191,7 +145,7 @@ def test_a_store_may_be_lost_at_any_time(
         author.write(2)
         compact.finish()
     assert stored(folder) == author.truth
-    assert paths(read_latest(config)) == author.truth
+    assert read_latest(config).all_paths() == author.truth
 
 
 def test_a_store_of_other_topics_is_not_used(
@@ -208,7 +162,7 @@ def test_a_store_of_other_topics_is_not_used(
     with Running(other, folder) as compact:
         compact.finish()
     assert "other topics" in log.last("store_rebuilt")["detail"]
-    assert paths(read_latest(other)) == stored(folder) == fresh.truth
+    assert read_latest(other).all_paths() == stored(folder) == fresh.truth
 
 
 def test_a_second_process_takes_partitions_over_and_gives_them_back(
@@ -227,7 +181,7 @@ def test_a_second_process_takes_partitions_over_and_gives_them_back(
             guest.finish()
         author.write(2)
         first.finish()
-        assert paths(read_latest(config)) == author.truth
+        assert read_latest(config).all_paths() == author.truth
     # What the guest wrote meanwhile is in the first one's stores too.
     assert stored(first_folder) == author.truth
     latest = read_latest(config)
@@ -242,7 +196,7 @@ def test_two_processes_cannot_share_stores(
     with Running(config, folder):
         wait_until((folder / "lock").exists, "the first to have the stores")
         with pytest.raises(BrokerUnavailableError, match="has the stores in"):
-            service.run(config, folder, slot="1", should_stop=lambda: False)
+            service.run(config, folder, slot="1", is_repairing=True, should_stop=lambda: False)
 
 
 def test_a_deleted_account_loses_its_records_in_slices(
@@ -260,7 +214,7 @@ def test_a_deleted_account_loses_its_records_in_slices(
             lambda: read_latest(config).repos[gone]["purging"] is False, "the last tombstone"
         )
     latest = read_latest(config)
-    assert paths(latest) == author.truth
+    assert latest.all_paths() == author.truth
     assert latest.tombstones_count == 45 + 3
     assert stored(folder) == author.truth
     assert latest.repos[gone]["status"] == "deleted"
@@ -311,7 +265,7 @@ def test_a_reader_from_the_beginning_gets_the_same_after_kafkas_own_compaction(
         wait_until(is_cleaned, "Kafka to compact the topics")
         after = read_latest(config)
     assert before.repos.keys() == after.repos.keys()
-    assert paths(after) == author.truth
+    assert after.all_paths() == author.truth
     # A store that is built from the compacted topics has the same content.
     lose(folder)
     with Running(config, folder):

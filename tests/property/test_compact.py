@@ -75,7 +75,7 @@ def test_what_is_held_is_always_the_tree_of_the_head(
     newest = -1
     for event in arrived:
         known = state
-        reduction = reduce_event(known, event)
+        reduction = reduce_event(known, event, 0)
         apply(tree, reduction.ops)
         state = reduction.state or known
         assert state is not None
@@ -100,7 +100,7 @@ def test_the_whole_history_heals_whatever_happened_before(
     state: RepoState | None = None
     tree: Tree = {}
     for event in [*arrived, *events, *events]:
-        reduction = reduce_event(state, event)
+        reduction = reduce_event(state, event, 0)
         apply(tree, reduction.ops)
         state = reduction.state or state
     assert state is not None
@@ -115,11 +115,11 @@ def test_after_a_deletion_nothing_of_before_returns(
     events, arrived, _ = case
     state: RepoState | None = None
     for event in arrived[:moment]:
-        state = reduce_event(state, event).state or state
-    gone = reduce_event(state, account(99, active=False, status="deleted")).state
-    back = reduce_event(gone, account(100)).state
+        state = reduce_event(state, event, 0).state or state
+    gone = reduce_event(state, account(99, active=False, status="deleted"), 0).state
+    back = reduce_event(gone, account(100), 0).state
     assert back is not None
     seen = {seq_of(event) for event in arrived[:moment]}
     for event in events:
         if seen and seq_of(event) <= max(seen):
-            assert reduce_event(back, event).ops == ()
+            assert reduce_event(back, event, 0).ops == ()

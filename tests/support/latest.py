@@ -39,6 +39,10 @@ class Latest:
         """Returns the CIDs of a repository's records, by path."""
         return {path: value["cid"] for path, value in self.records.get(did, {}).items()}
 
+    def all_paths(self) -> dict[str, dict[str, str]]:
+        """Returns the same of every repository that has records, by DID."""
+        return {did: self.paths(did) for did in self.records}
+
 
 def read_latest(config: KafkaConfig) -> Latest:
     """Reads all of it, checking what has to hold for every message."""

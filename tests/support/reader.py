@@ -79,7 +79,7 @@ class Reader:
         return wrong
 
     def _reduce(self, did: Did, value: bytes) -> None:
-        reduction = reduce_event(self.states.get(did), parse_event(value))
+        reduction = reduce_event(self.states.get(did), parse_event(value), 0)
         self.outcomes[reduction.outcome] += 1
         if reduction.state is None:
             return

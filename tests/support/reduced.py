@@ -86,7 +86,7 @@ def reduce_recording(folder: Path, config: KafkaConfig, partitions: int) -> Redu
 
 def _reduce(reduced: Reduced, value: bytes, partition: int) -> None:
     event = parse_event(value)
-    reduction = reduce_event(reduced.repos.get(event.did), event)
+    reduction = reduce_event(reduced.repos.get(event.did), event, 0)
     if reduction.state is None:
         return
     reduced.repos[event.did] = reduction.state

@@ -27,7 +27,7 @@ from pipelines.compact.outputs import OutputTopics, record_messages
 from pipelines.compact.state import Head
 from pipelines.kafka.messages import InputMessage, OutputMessage
 
-_TOPICS = OutputTopics("repos", "latest.other", {})
+_TOPICS = OutputTopics("repos", "resyncs", "latest.other", {})
 
 
 class ForeignRepo(NamedTuple):

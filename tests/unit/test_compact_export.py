@@ -60,7 +60,9 @@ def test_a_record_that_is_gone_is_not_in_it(tmp_path: Path) -> None:
     gone = "a.b.c/gone"
     state = RepoState(DID, source(), deleted_rev=rev(1))
     written = messages_of(DID, rev(1), {gone: oracle.dag_cbor({})})
-    null = tombstone_message(DID, gone, "", state, 0, OutputTopics("repos", "latest.other", {}))
+    null = tombstone_message(
+        DID, gone, "", state, 0, OutputTopics("repos", "resyncs", "latest.other", {})
+    )
     assert export_again(tmp_path, REPO.commit, bodies(REPO), [*written, null]) == REPO.car()
 
 

@@ -36,7 +36,9 @@ _EXAMPLES = sorted(
 )
 # Of a repository that is not known.
 _WITHOUT_TRACE = ("identity", "unresolved")
-TOPICS = OutputTopics("p.repos", "p.latest.other", {"app.bsky.feed.like": "p.latest.like"})
+TOPICS = OutputTopics(
+    "p.repos", "p.resyncs", "p.latest.other", {"app.bsky.feed.like": "p.latest.like"}
+)
 PARTITION = 3
 
 
@@ -82,7 +84,7 @@ def test_another_shape_is_refused(value: bytes) -> None:
 def test_the_state_after_every_event_of_the_contract_fits_the_contract_of_repos(
     file: Path,
 ) -> None:
-    state = reduce_event(None, parse_event(file.read_bytes())).state
+    state = reduce_event(None, parse_event(file.read_bytes()), 0).state
     assert state is not None
     message = repo_message(state, PARTITION, TOPICS)
     validator("repos", 1).validate(json.loads(message.value or b""))
@@ -157,7 +159,7 @@ def test_the_tombstone_of_a_deleted_account_has_the_last_revision() -> None:
         refused(4),
         account(5, active=False, status="deleted"),
     ):
-        state = reduce_event(state, event).state
+        state = reduce_event(state, event, 0).state
     assert state is not None
     message = tombstone_message(DID, "a.b.c/1", "x", state, PARTITION, TOPICS)
     assert (message.key, message.value) == (f"at://{DID}/a.b.c/1".encode(), None)

@@ -36,7 +36,7 @@ def after(*events: Event) -> RepoState:
     state: RepoState | None = None
     changed: RepoState | None = None
     for event in events:
-        changed = reduce_event(state, event).state
+        changed = reduce_event(state, event, 0).state
         state = changed or state
     assert changed is not None
     return changed
@@ -54,7 +54,7 @@ def held(state: RepoState) -> tuple[str | None, str, str | None]:
 def test_a_first_commit_begins_a_repository(prev_data: str | None) -> None:
     """Spec: G-18."""
     event = commit(1, None, create("a.b.c/1", "x"), prev_data=prev_data)
-    reduction = reduce_event(None, event)
+    reduction = reduce_event(None, event, 0)
     assert reduction.outcome is Outcome.APPLIED
     assert reduction.ops == event.ops
     state = reduction.state
@@ -78,7 +78,7 @@ def test_a_first_commit_begins_a_repository(prev_data: str | None) -> None:
 )
 def test_an_unknown_repository_with_history_is_desynchronized(event: Event) -> None:
     """Spec: G-18."""
-    reduction = reduce_event(None, event)
+    reduction = reduce_event(None, event, 0)
     assert reduction.outcome is Outcome.DESYNCHRONIZED
     assert reduction.ops == ()
     assert reduction.state is not None
@@ -98,7 +98,7 @@ def test_an_account_that_was_only_announced_begins_with_its_first_commit() -> No
 def test_a_commit_that_continues_the_head_is_applied() -> None:
     """Spec: G-16."""
     second = commit(2, 1, delete("a.b.c/1", "x"), create("a.b.c/2", "y"))
-    reduction = reduce_event(after(FIRST), second)
+    reduction = reduce_event(after(FIRST), second, 0)
     assert reduction.outcome is Outcome.APPLIED
     assert reduction.ops == second.ops
     assert reduction.state is not None
@@ -118,7 +118,7 @@ def test_a_commit_that_continues_the_head_is_applied() -> None:
 )
 def test_what_does_not_continue_the_head_desynchronizes(event: Event, reason: str) -> None:
     """Spec: G-16, G-19, G-33; and a refused commit makes its repository suspect."""
-    reduction = reduce_event(after(FIRST), event)
+    reduction = reduce_event(after(FIRST), event, 0)
     assert (reduction.outcome, reduction.ops) == (Outcome.DESYNCHRONIZED, ())
     assert reduction.state is not None
     assert held(reduction.state) == (rev(1), "desynchronized", reason)
@@ -130,20 +130,20 @@ def test_what_does_not_continue_the_head_desynchronizes(event: Event, reason: st
 def test_a_revision_that_is_not_above_the_head_is_ignored(event: Event) -> None:
     """Spec: G-04, G-31."""
     known = after(FIRST)
-    assert reduce_event(known, event) == (Outcome.STALE, None, ())
-    assert reduce_event(after(FIRST, commit(2, 1)), event).outcome is Outcome.STALE
+    assert reduce_event(known, event, 0) == (Outcome.STALE, None, ())
+    assert reduce_event(after(FIRST, commit(2, 1)), event, 0).outcome is Outcome.STALE
 
 
 def test_a_sync_to_the_same_root_moves_the_head() -> None:
     """Spec: G-32. Key rotations and rebuilds emit these."""
-    reduction = reduce_event(after(FIRST), sync(2, "root-1"))
+    reduction = reduce_event(after(FIRST), sync(2, "root-1"), 0)
     assert (reduction.outcome, reduction.ops) == (Outcome.APPLIED, ())
     assert reduction.state is not None
     assert held(reduction.state) == (rev(2), "synchronized", None)
     assert reduction.state.head == Head(signed(2, "root-1"), "block-2")
     # The next commit follows the sync's revision.
     third = commit(3, 2, prev_data="root-1")
-    assert reduce_event(reduction.state, third).outcome is Outcome.APPLIED
+    assert reduce_event(reduction.state, third, 0).outcome is Outcome.APPLIED
 
 
 # --- desynchronized repositories
@@ -192,7 +192,7 @@ def test_an_inactive_account_keeps_its_records_and_ignores_commits(status: str |
     state = after(FIRST, account(2, active=False, status=status))
     assert (state.active, state.status, state.sync) == (False, status, Sync.SYNCHRONIZED)
     for event in (commit(2, 1), commit(7, 6), sync(2), refused(2)):
-        assert reduce_event(state, event) == (Outcome.INACTIVE, None, ())
+        assert reduce_event(state, event, 0) == (Outcome.INACTIVE, None, ())
 
 
 def test_an_account_that_comes_back_goes_on_where_its_chain_allows() -> None:
@@ -230,7 +230,7 @@ def test_after_a_deletion_old_commits_stay_gone_and_a_first_one_begins_anew() ->
     returned: list[Event] = [FIRST, account(2, active=False, status="deleted"), account(3)]
     state = after(*returned)
     assert (state.active, state.sync) == (True, Sync.UNKNOWN)
-    assert reduce_event(state, FIRST).outcome is Outcome.STALE
+    assert reduce_event(state, FIRST, 0).outcome is Outcome.STALE
     assert held(after(*returned, commit(9, 8))) == (None, "desynchronized", "history.unknown")
     anew = after(*returned, commit(4, None, create("a.b.c/1", "y")))
     assert held(anew) == (rev(4), "synchronized", None)
@@ -246,22 +246,22 @@ def test_an_active_account_is_not_deleted_whatever_its_status_says(status: str) 
 
 def test_an_account_event_from_before_is_ignored() -> None:
     state = after(FIRST, account(5, active=False, status="takendown", second=20))
-    assert reduce_event(state, account(5)).outcome is Outcome.STALE
-    assert reduce_event(state, account(4)).outcome is Outcome.STALE
-    assert reduce_event(state, account(6)).outcome is Outcome.ACCOUNT
+    assert reduce_event(state, account(5), 0).outcome is Outcome.STALE
+    assert reduce_event(state, account(4), 0).outcome is Outcome.STALE
+    assert reduce_event(state, account(6), 0).outcome is Outcome.ACCOUNT
     # A host that was set back begins its numbers anew: then its clock tells, too.
-    assert reduce_event(state, account(1, second=20)).outcome is Outcome.STALE
-    assert reduce_event(state, account(1, second=21)).outcome is Outcome.ACCOUNT
+    assert reduce_event(state, account(1, second=20), 0).outcome is Outcome.STALE
+    assert reduce_event(state, account(1, second=21), 0).outcome is Outcome.ACCOUNT
     # Of another host only the clock can tell.
     earlier = account(900, second=10, host="pds.example")
-    assert reduce_event(state, earlier).outcome is Outcome.STALE
+    assert reduce_event(state, earlier, 0).outcome is Outcome.STALE
     later = account(1, second=30, host="pds.example")
-    assert reduce_event(state, later).outcome is Outcome.ACCOUNT
+    assert reduce_event(state, later, 0).outcome is Outcome.ACCOUNT
 
 
 def test_an_identity_event_changes_nothing() -> None:
-    assert reduce_event(None, identity(1)) == (Outcome.IGNORED, None, ())
-    assert reduce_event(after(FIRST), identity(2)) == (Outcome.IGNORED, None, ())
+    assert reduce_event(None, identity(1), 0) == (Outcome.IGNORED, None, ())
+    assert reduce_event(after(FIRST), identity(2), 0) == (Outcome.IGNORED, None, ())
 
 
 def test_a_state_names_the_event_that_changed_it_last() -> None:
@@ -321,10 +321,10 @@ def test_an_unresolved_commit_of_an_unknown_repository_leaves_no_trace(
     known: RepoState | None,
 ) -> None:
     """Outsiders can make up accounts; the next commit of a real one lacks its history."""
-    assert reduce_event(known, unresolved(7)) == (Outcome.IGNORED, None, ())
+    assert reduce_event(known, unresolved(7), 0) == (Outcome.IGNORED, None, ())
 
 
 def test_an_unresolved_commit_of_an_inactive_account_is_ignored() -> None:
     """Spec: H-10."""
     state = after(FIRST, account(2, active=False, status="suspended"))
-    assert reduce_event(state, unresolved(7)).outcome is Outcome.INACTIVE
+    assert reduce_event(state, unresolved(7), 0).outcome is Outcome.INACTIVE

@@ -33,7 +33,7 @@ def fresh(folder: Path) -> Store:
 
 
 def apply(held: HeldPartition, event: Event) -> None:
-    reduction = reduce_event(held.repo(event.did), event)
+    reduction = reduce_event(held.repo(event.did), event, 0)
     assert reduction.state is not None
     rev_of = event.signed.rev if isinstance(event, CommitEvent) else None
     held.put(reduction.state, rev_of, reduction.ops)
@@ -51,7 +51,8 @@ def test_what_was_written_is_there_after_opening_again(folder: Path) -> None:
     record = Record(cid_of(b"0"), rev(1))
     meta = Meta({"t": "id"}, {"t": 7}, written_ms=5)
     meta.repos_count[Sync.SYNCHRONIZED] = 2
-    store.write(Changes({DID: b"state"}, {DID: True}, {(DID, "a.b.c/1"): record}), meta)
+    changes = Changes({DID: b"state"}, {DID: True}, {DID: 2**40}, {(DID, "a.b.c/1"): record})
+    store.write(changes, meta)
     store.close()
     store = Store(folder)
     assert store.meta == meta
@@ -59,8 +60,10 @@ def test_what_was_written_is_there_after_opening_again(folder: Path) -> None:
     assert store.repo(OTHER_DID) is None
     assert list(store.purging()) == [DID]
     assert list(store.records(DID)) == [("a.b.c/1", record)]
-    store.write(Changes({DID: None}, {DID: False}, {(DID, "a.b.c/1"): None}), meta)
-    assert (store.repo(DID), list(store.purging()), list(store.records(DID))) == (None, [], [])
+    assert list(store.applying()) == [(DID, 2**40)]
+    store.write(Changes({DID: None}, {DID: False}, {DID: None}, {(DID, "a.b.c/1"): None}), meta)
+    assert store.repo(DID) is None
+    assert [*store.purging(), *store.applying(), *store.records(DID)] == []
     store.close()
 
 
@@ -72,6 +75,14 @@ def test_records_come_in_the_order_of_their_bytes_and_of_one_repository(folder: 
     records[OTHER_DID, "a.b.c/5"] = record  # the other DID's name begins like this one's
     store.write(Changes(records=records), Meta({"t": "id"}))
     assert [path for path, _ in store.records(DID)] == sorted(paths)
+    for number, path in enumerate(sorted(paths)):
+        behind = sorted(paths)[number + 1 :]
+        assert [later for later, _ in store.records(DID, path)] == behind
+    assert [path for path, _ in store.records(DID, "a.b.c/5")] == [
+        "a.b.c/9",
+        "a.b.c/~",
+        "a.b.cc/1",
+    ]
     assert [path for path, _ in store.records(OTHER_DID)] == ["a.b.c/5"]
     store.close()
 
