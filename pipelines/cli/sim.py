@@ -103,6 +103,14 @@ def _parse_shares(
     help="With --accounts: records of each account before the stream begins.",
 )
 @click.option(
+    "--large",
+    "large_count",
+    type=click.IntRange(min=1),
+    show_default="no such account",
+    metavar="COUNT",
+    help="With --accounts: one more account, with so many records before the stream begins.",
+)
+@click.option(
     "--hosts",
     "hosts_count",
     type=click.IntRange(min=1),
@@ -171,6 +179,7 @@ def command(
     seed: int | None,
     events_count: int | None,
     records_count: int | None,
+    large_count: int | None,
     hosts_count: int | None,
     shares: dict[str, float],
     trouble: dict[str, float],
@@ -195,6 +204,7 @@ def command(
             accounts_count,
             seed=seed or 0,
             records_count=records_count or 0,
+            large_count=large_count or 0,
             hosts_count=hosts_count or 1,
             mix=Mix(**shares),
             trouble=Trouble(**trouble),
@@ -207,6 +217,7 @@ def command(
             "--seed": seed,
             "--events": events_count,
             "--records": records_count,
+            "--large": large_count,
             "--hosts": hosts_count,
             "--mix": shares or None,
             "--trouble": trouble or None,

@@ -93,6 +93,10 @@ class Batch:
         """Deletes a record."""
         self._add(Action.DELETE, path, None, prev, None)
 
+    def tree(self) -> Tree:
+        """Returns the tree of a batch that creates all there is."""
+        return Tree.of(sorted((op.path, op.cid) for op, _ in self.ops if op.cid is not None))
+
     def extend(self, other: "Batch") -> None:
         """Adds the operations of another batch, none of which is on a path of this one."""
         self.ops += other.ops

@@ -84,20 +84,22 @@ class Generator:
             (mix.rotate_key, self._rotate_key),
             (mix.sign_again, self._sign_again),
         )
-        self.established = (
-            [self._establish(settings.records_count) for _ in range(settings.accounts_count)]
-            if settings.records_count
-            else []
-        )
+        sizes = [settings.records_count] * settings.accounts_count
+        self.established = [
+            self._establish(records_count)
+            for records_count in (*sizes, settings.large_count)
+            if records_count
+        ]
 
     def events(self) -> Iterator[Event]:
         """Yields events without end. To be called once."""
         mix = self._mix
+        accounts_count = self._settings.accounts_count + bool(self._settings.large_count)
         while True:
             self.clock.pass_time(self._random)
             if not self._is_calm:
                 yield from self._make_trouble()
-            missing = self._settings.accounts_count - len(self._active) - len(self._resting)
+            missing = accounts_count - len(self._active) - len(self._resting)
             if missing and (not self._active or self._random.random() < mix.create_account):
                 yield from self._fill_place()
             elif not self._active or (
@@ -241,7 +243,7 @@ class Generator:
         author = self._new_author()
         batch = self._composer.compose_creates(author, records_count)
         author.state = replace(author.state, is_announced=True)
-        author.commit(Tree().apply(batch.writes).tree, self.clock.tid())
+        author.commit(batch.tree(), self.clock.tid())
         self._active.append(author)
         return author.state, {op.path: record for op, record in batch.ops if record is not None}
 

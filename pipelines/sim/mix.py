@@ -113,6 +113,7 @@ class Settings:
         seed: tells networks with otherwise equal settings apart.
         records_count: records of each account before the first event. With any, all accounts
             exist before the stream begins; with none, it begins with their creation.
+        large_count: records of one more account, which exists before the first event; 0 for none.
         hosts_count: PDSes among which the accounts are spread.
         mix: how often what happens.
         trouble: how often what goes wrong.
@@ -126,6 +127,7 @@ class Settings:
     accounts_count: int
     seed: int = 0
     records_count: int = 0
+    large_count: int = 0
     hosts_count: int = 1
     mix: Mix = field(default_factory=Mix)
     trouble: Trouble = field(default_factory=Trouble)

@@ -129,7 +129,7 @@ class Troublemaker:
             yield self._teller.commit(author, None, change, Batch())
         else:
             batch = self._composer.compose_creates(author, 1 + self._below(_MAX_IMPORTED_COUNT))
-            author.commit(Tree().apply(batch.writes).tree, self._clock.tid())
+            author.commit(batch.tree(), self._clock.tid())
             self._teller.conceal(author, batch)
         yield self._teller.sync(author)
 

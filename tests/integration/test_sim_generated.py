@@ -351,6 +351,7 @@ class TestCommand:
             ["--capture", "folder", "--seed", "1"],
             ["--capture", "folder", "--events", "1"],
             ["--capture", "folder", "--records", "1"],
+            ["--capture", "folder", "--large", "1"],
             ["--capture", "folder", "--hosts", "2"],
             ["--capture", "folder", "--trouble", "drop_commit=1"],
             ["--capture", "folder", "--calm-after", "1"],

@@ -322,6 +322,21 @@ def test_the_ordinary_mix_is_that_of_the_network() -> None:
     assert names["app.bsky.feed.like"] / names.total() == pytest.approx(0.7, abs=0.05)
 
 
+def test_one_account_more_may_be_large() -> None:
+    """It is there before the stream begins, among others that are or are not."""
+    for records_count, others_count in ((3, 2), (0, 0)):
+        generator = Generator(Settings(2, records_count=records_count, large_count=500))
+        sizes = [len(records) for _, records in generator.established]
+        assert 500 <= sizes.pop() < 550
+        assert len(sizes) == others_count
+        events = list(itertools.islice(generator.events(), 300))
+        assert len({event.state.did for event in events}) == 3
+        state, records = generator.established[-1]
+        assert state.head is not None
+        paths = {path: cid_of(record) for path, record in records.items()}
+        assert build(paths).root == state.head.commit.data_cid
+
+
 def test_accounts_may_have_records_before_the_stream_begins() -> None:
     settings = Settings(accounts_count=3, records_count=200)
     generator = Generator(settings)

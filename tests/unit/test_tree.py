@@ -27,6 +27,22 @@ def test_the_empty_tree_is_one_node() -> None:
     assert list(Tree().entries()) == []
 
 
+def test_a_tree_of_sorted_records_is_that_of_writes(tree: Tree) -> None:
+    """Node by node, and it can be changed like any other."""
+    made = Tree.of(RECORDS.items())
+
+    def nodes(of: Tree) -> list[tuple[bytes, bytes, int] | Entry]:
+        return [
+            item if isinstance(item, Entry) else (item.cid, item.block, len(item.children))
+            for item in of.walk()
+        ]
+
+    assert nodes(made) == nodes(tree)
+    writes = [Write(PRESENT, ONE, None), Write(ABSENT, None, TWO)]
+    assert made.apply(writes) == tree.apply(writes)
+    assert nodes(Tree.of([])) == nodes(Tree())
+
+
 def test_what_empties_a_tree_is_proven_by_the_empty_node(tree: Tree) -> None:
     change = tree.apply([Write(path.encode(), ONE, None) for path in PATHS])
     assert change.tree == Tree()

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from pipelines.atproto import cbor
 from pipelines.atproto.cid import cid_of
 from pipelines.atproto.errors import CommitError, Reason
+from pipelines.atproto.mst.building import root_of
 from pipelines.atproto.mst.inversion import PartialTree
 from pipelines.atproto.mst.node import EMPTY_NODE, EMPTY_ROOT_CID, Child, Node, Wire, layer_of
 
@@ -90,6 +91,29 @@ class Tree:
     def root_cid(self) -> bytes:
         """Raw CID of the root: what a commit signs as `data`."""
         return EMPTY_ROOT_CID if self._root is None else self._root.cid
+
+    @classmethod
+    def of(cls, items: Iterable[tuple[str | bytes, bytes]]) -> "Tree":
+        """Makes the tree that holds exactly some records, in linear time.
+
+        Args:
+            items: path and raw record CID, in ascending order of the paths' bytes.
+
+        Raises:
+            MstError: as `root_of`.
+        """
+        # Children come before their parents: what is left in the end is the root.
+        closed: dict[bytes, StoredNode] = {}
+
+        def add(cid: bytes, block: bytes) -> None:
+            wire: Wire = cbor.decode_matched(block)
+            links = [wire["l"], *(entry["t"] for entry in wire["e"])]
+            children = tuple(None if link is None else closed.pop(link) for link in links)
+            has_children = any(child is not None for child in children)
+            closed[cid] = StoredNode(cid, block, children if has_children else ())
+
+        root_cid = root_of(items, add)
+        return cls(None if root_cid == EMPTY_ROOT_CID else closed[root_cid])
 
     def apply(self, writes: Iterable[Write]) -> Change:
         """Returns the tree after writes.
