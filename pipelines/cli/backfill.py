@@ -16,18 +16,23 @@ from pipelines.cli.listing_options import page_fetcher, rate_option
 from pipelines.cli.options import kafka_options
 from pipelines.cli.progress import moments
 from pipelines.config import KafkaConfig
-from pipelines.crawl.backfill import MAX_LISTS_COUNT, Backfill, NamedList, Tally
+from pipelines.crawl.backfill import MAX_LISTS_COUNT, Backfill, Tally
 from pipelines.crawl.candidates import Judgment
 from pipelines.crawl.lists import DidFile, HostList, hosts_of
+from pipelines.crawl.walking import RepoList
 from pipelines.crawl.writing import STAGE
 from pipelines.errors import ConfigError
 from pipelines.identity.background import BackgroundFetcher
-from pipelines.identity.fetching import Guard, origin_of
+from pipelines.identity.fetching import Guard, origin_of, parse_base_url
 from pipelines.process import stop_event
 from pipelines.relay import service_url
 
 DEFAULT_CONCURRENT_COUNT: Final = 16
 SHOWN_PROBLEMS_COUNT: Final = 20
+# A host that a relay names may list so many times the accounts that the relay has of it, and some
+# more: a relay knows active ones only. Whoever owns a domain could make up any number of them.
+MOST_FACTOR: Final = 4
+MOST_UNKNOWN_COUNT: Final = 100_000
 
 _CHOICES = """Say which repositories, in one of these ways:
 
@@ -85,6 +90,11 @@ class _NsidType(click.ParamType):
     is_flag=True,
     help="Development: hosts may be on this machine, at any port.",
 )
+@click.option(
+    "--pds-url",
+    metavar="URL",
+    help="Development: ask URL/NAME instead of the host NAME itself, but for the relay.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object on stdout.")
 @kafka_options
 def command(
@@ -98,6 +108,7 @@ def command(
     rate: float,
     concurrency: int,
     allow_loopback: bool,
+    pds_url: str | None,
     as_json: bool,
     kafka: KafkaConfig,
 ) -> int:
@@ -124,20 +135,38 @@ def command(
     if (relay is not None) != (collection is not None or full_network):
         raise click.UsageError(f"--relay goes with --full-network or --collection.\n\n{_CHOICES}")
     named = [service_url(host) for host in ([relay] if relay is not None else _named(hosts))]
-    guard = Guard(allow_loopback, trusted=frozenset(origin_of(URL(url)) for url in named))
+    servers = None if pds_url is None else parse_base_url("the base URL of all servers", pds_url)
+    trusted = named if servers is None else [*named, servers]
+    guard = Guard(allow_loopback, trusted=frozenset(origin_of(URL(url)) for url in trusted))
     fetcher = page_fetcher(rate, concurrency, guard)
     with stop_event() as stop, BackgroundFetcher(fetcher, "lists") as background:
         expected_count = None
-        lists: Sequence[NamedList]
+        lists: Sequence[RepoList]
         if dids is not None:
             lists = [DidFile(dids)]
         elif full_network:
             found = list(islice(hosts_of(named[0], background), MAX_LISTS_COUNT))
             expected_count = sum(host.accounts_count or 0 for host in found) or None
-            bases = dict.fromkeys(host.url for host in found)
-            lists = [HostList(base, background) for base in bases]
+            lists = [
+                HostList(
+                    host.url,
+                    background,
+                    most_count=MOST_FACTOR * (host.accounts_count or 0) + MOST_UNKNOWN_COUNT,
+                    base=_server(host.url, servers),
+                )
+                for host in {host.url: host for host in found}.values()
+            ]
         else:
-            lists = [HostList(base, background, collection) for base in named]
+            # The relay is where its operator says.
+            lists = [
+                HostList(
+                    url,
+                    background,
+                    collection=collection,
+                    base=None if relay is not None else _server(url, servers),
+                )
+                for url in named
+            ]
         with moments(STAGE, "backfilling") as on_progress:
             backfill = Backfill(
                 kafka,
@@ -155,6 +184,11 @@ def command(
     if was_stopped:
         return INTERRUPTED_EXIT_CODE
     return 0 if tally.is_complete else 1
+
+
+def _server(url: str, servers: str | None) -> str | None:
+    """Returns where a host is found, if not at its URL."""
+    return None if servers is None else f"{servers}/{URL(url).host}"
 
 
 def _named(hosts: Sequence[str]) -> list[str]:

@@ -18,14 +18,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from pipelines import logs
 from pipelines.config import KafkaConfig
 from pipelines.crawl.candidates import Judgment, judge_for_backfill
-from pipelines.crawl.census import Census, census
+from pipelines.crawl.census import Before, Census, census
 from pipelines.crawl.listing import Listing
-from pipelines.crawl.progress import TOPIC, Job, Progress, State, Target
+from pipelines.crawl.progress import TOPIC, Job, Progress, State, Step, Target
 from pipelines.crawl.rate import Rate
 from pipelines.crawl.walking import RepoList, Taken, Walker
 from pipelines.crawl.writing import STAGE, RequestWriter, stored_progress
@@ -40,16 +40,11 @@ from pipelines.repair.requests import Cause, Request
 SLOT: Final = "backfill"
 # Hosts: the network has some thousands.
 MAX_LISTS_COUNT: Final = 100_000
+# Pages that led to no request are not worth a transaction of 50 ms each; so many are read again
+# after a kill.
+UNWRITTEN_PAGES_COUNT: Final = 50
 
 _log = logs.get_logger(STAGE)
-
-
-class NamedList(RepoList, Protocol):
-    """A list with a name, under which its progress is kept."""
-
-    @property
-    def subject(self) -> str:
-        """What it is called in `crawls`."""
 
 
 @dataclass(slots=True)
@@ -93,7 +88,7 @@ class Backfill:
     def __init__(
         self,
         kafka: KafkaConfig,
-        lists: Sequence[NamedList],
+        lists: Sequence[RepoList],
         stop: threading.Event,
         on_progress: Callable[[Rate], None],
         *,
@@ -163,7 +158,7 @@ class Backfill:
             )
             self._state = BeatState.RUNNING
             walker = Walker(
-                lambda listing: _judge(listing, known),
+                lambda subject, listing: _judge(subject, listing, known),
                 lambda taken: self._take(taken, writer, known),
                 self._stop.is_set,
                 self._concurrent_count,
@@ -178,7 +173,7 @@ class Backfill:
             self.tally.problems |= walker.away
         return self.tally
 
-    def _unfinished(self, stored: Mapping[str, Progress]) -> Iterator[tuple[NamedList, Progress]]:
+    def _unfinished(self, stored: Mapping[str, Progress]) -> Iterator[tuple[RepoList, Progress]]:
         for repos in self._lists:
             progress = stored.get(repos.subject) or Progress(Target(Job.BACKFILL, repos.subject))
             match progress.state:
@@ -196,7 +191,7 @@ class Backfill:
             for repos, step in taken
             for listing in step.wanted
         ]
-        writer.write(requests, [step.after for _, step in taken])
+        writer.write(requests, [step.after for _, step in taken if _is_worth_writing(step)])
         for _, (before, after, _) in taken:
             self._count(before, after)
         rate = Rate(
@@ -218,20 +213,35 @@ class Backfill:
         return max(0, self._expected_count - listed_count)
 
     def _count(self, before: Progress, after: Progress) -> None:
-        self.tally.counts += Counter(after.counts) - Counter(before.counts)
-        self.tally.invalid_count += after.invalid_count - before.invalid_count
+        tally = self.tally
+        # Replaced and not changed, as others read it.
+        tally.counts = tally.counts + Counter(after.counts) - Counter(before.counts)
+        tally.invalid_count += after.invalid_count - before.invalid_count
         match after.state:
             case State.DONE:
-                self.tally.done_count += 1
+                tally.done_count += 1
             case State.CUT:
                 subject, problem = after.target.subject, after.problem or ""
-                self.tally.problems[subject] = problem
+                tally.problems[subject] = problem
                 _log.warning("list_cut", list=subject, detail=problem)
             case State.RUNNING:
                 pass
 
 
-def _judge(listing: Listing, known: Census) -> Judgment:
-    if known.mark_listed(listing.did):
-        return Judgment.REPEATED
-    return judge_for_backfill(listing, known.get(listing.did))
+def _is_worth_writing(step: Step) -> bool:
+    """Tells whether a step is more than a page with nothing to ask for, to be read again."""
+    return (
+        bool(step.wanted)
+        or step.after.state is not State.RUNNING
+        or step.after.walk.pages_count % UNWRITTEN_PAGES_COUNT == 0
+    )
+
+
+def _judge(subject: str, listing: Listing, known: Census) -> Judgment:
+    match known.mark_listed(listing.did, subject):
+        case Before.NOBODY:
+            return judge_for_backfill(listing, known.get(listing.did))
+        case Before.ANOTHER:
+            return Judgment.REPEATED
+        case Before.ITSELF:
+            return Judgment.AGAIN

@@ -38,7 +38,8 @@ class Judgment(StrEnum):
     SYNCHRONIZED = "synchronized"  # what we have is as new
     INACTIVE = "inactive"  # there is nothing to be had
     ON_ITS_WAY = "on_its_way"  # we know of that revision, and its repair has been requested
-    REPEATED = "repeated"  # it was listed before, by this host or another
+    REPEATED = "repeated"  # another list had it before
+    AGAIN = "again"  # this list had it before
     OLDER = "older"  # nothing of it was ever seen, and no change since the gap is known
 
 

@@ -1,15 +1,18 @@
 """What `repos` says of every repository, on this machine for as long as a crawl lasts.
 
     k<did>     what is compared of it (JSON)
-    l<did>     it has been listed in this crawl
+    a<did>     it has been listed in this crawl
+    l<list><did>   by this list (the first 8 bytes of the SHA-256 of its name)
 
 The topic is read to its end at the start, which takes some seconds for a million repositories, and
 followed from there. Memory is that of `pipelines.rocks`; on disk some 100 bytes a repository.
 """
 
+import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -30,7 +33,16 @@ FORMAT: Final = 1
 BATCH_COUNT: Final = 5_000
 
 _KNOWN: Final = b"k"
-_LISTED: Final = b"l"
+_LISTED: Final = b"a"
+_LISTED_BY: Final = b"l"
+
+
+class Before(Enum):
+    """Who listed a repository before."""
+
+    NOBODY = auto()
+    ANOTHER = auto()  # another list
+    ITSELF = auto()  # the same list
 
 
 class Census:
@@ -72,13 +84,22 @@ class Census:
         value = self._rocks.get(_KNOWN + did.encode())
         return None if value is None else Known(*orjson.loads(value))
 
-    def mark_listed(self, did: Did) -> bool:
-        """Notes that a repository was listed; returns whether it had been before."""
-        key = _LISTED + did.encode()
+    def mark_listed(self, did: Did, subject: str) -> Before:
+        """Notes that a repository was listed; returns who had it before.
+
+        Args:
+            did: the repository.
+            subject: name of the list.
+        """
+        name = did.encode()
+        key = _LISTED_BY + hashlib.sha256(subject.encode()).digest()[:8] + name
         if self._rocks.get(key) is not None:
-            return True
+            return Before.ITSELF
         self._rocks[key] = b""
-        return False
+        if self._rocks.get(_LISTED + name) is not None:
+            return Before.ANOTHER
+        self._rocks[_LISTED + name] = b""
+        return Before.NOBODY
 
     def unlisted(self) -> Iterator[tuple[Did, Known]]:
         """Yields the repositories that were not listed."""

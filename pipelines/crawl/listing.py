@@ -4,8 +4,8 @@ What a page says is a claim: nothing in it is signed. It decides what is looked 
 is true, so a wrong entry is passed over and counted. (spec: I-09, I-10)
 
 A list ends where a page has no cursor, and a cursor is nothing but what the host gave. A host may
-lead in circles or never end: `Walk` notices both and needs to remember one cursor for it (Brent's
-algorithm, BIT 20 (1980), 176-184).
+lead in circles or never end. `Walk` notices a cursor that comes again, for which it remembers one
+(Brent's algorithm, BIT 20 (1980), 176-184), and pages with nothing new.
 """
 
 import re
@@ -30,7 +30,8 @@ MAX_PAGE_BYTES: Final = 4 * 1024 * 1024
 MAX_CURSOR_LENGTH: Final = 1_024
 # A hundred million repositories: twice the network, of which one relay lists all.
 MAX_PAGES_COUNT: Final = 100_000
-# Pages in a row without a single repository, as a relay may have that filters what it reads.
+# Pages in a row without a repository that the list did not have before. A relay may have empty
+# ones, if it filters what it reads.
 MAX_EMPTY_PAGES_COUNT: Final = 100
 
 _match_hostname = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::[0-9]{1,5})?").fullmatch
@@ -103,7 +104,7 @@ class Walk:
     Attributes:
         cursor: what to ask for the next page with; None for the first one.
         pages_count: pages read.
-        empty_count: of them, those without an entry since the last one that had some.
+        empty_count: of them, those since the last one that had something new.
         mark: cursor of an earlier page, for noticing circles.
     """
 
@@ -117,7 +118,7 @@ class Walk:
 
         Args:
             cursor: that the page names for the next one.
-            is_empty: whether the page has no entries.
+            is_empty: whether the page has nothing that the list did not have before.
 
         Raises:
             ListingError: it leads in a circle, or there is no end of pages.
@@ -131,7 +132,7 @@ class Walk:
         if count >= MAX_PAGES_COUNT:
             raise ListingError(f"the list has no end within {MAX_PAGES_COUNT:,} pages")
         if empty_count >= MAX_EMPTY_PAGES_COUNT:
-            raise ListingError(f"{MAX_EMPTY_PAGES_COUNT} pages in a row are empty")
+            raise ListingError(f"{MAX_EMPTY_PAGES_COUNT} pages in a row have nothing new")
         is_power = count & (count - 1) == 0
         return Walk(cursor, count, empty_count, cursor if is_power else self.mark)
 

@@ -32,10 +32,17 @@ class HostList:
     Attributes:
         host: base URL of the host.
         subject: what the list is called in `crawls`.
+        most_count: how many repositories it may have; None for any number.
     """
 
     def __init__(
-        self, host: str, fetcher: BackgroundFetcher, collection: Nsid | None = None
+        self,
+        host: str,
+        fetcher: BackgroundFetcher,
+        *,
+        collection: Nsid | None = None,
+        most_count: int | None = None,
+        base: str | None = None,
     ) -> None:
         """Takes what tells the list; nothing is asked yet.
 
@@ -43,10 +50,13 @@ class HostList:
             host: base URL, without a slash at its end.
             fetcher: asks the host.
             collection: only repositories with records in it.
+            most_count: how many repositories it may have; None for any number.
+            base: for simulated networks: where the host is to be found instead.
         """
         self.host: str | None = host
         self.subject = f"repos {host}" if collection is None else f"{collection} {host}"
-        self._base = host
+        self.most_count = most_count
+        self._base = base or host
         self._fetcher = fetcher
         self._collection = collection
 
@@ -68,6 +78,7 @@ class DidFile:
     Attributes:
         host: None: the file does not say where the repositories are.
         subject: what the list is called in `crawls`.
+        most_count: None: the operator's file may have any number.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,6 +88,7 @@ class DidFile:
             ConfigError: it cannot be read.
         """
         self.host: str | None = None
+        self.most_count: int | None = None
         self._path = path
         try:
             with path.open("rb") as file:

@@ -90,13 +90,19 @@ class Step(NamedTuple):
     wanted: tuple[Listing, ...] = ()
 
 
-def step(progress: Progress, page: Page, judge: Callable[[Listing], Judgment]) -> Step:
+def step(
+    progress: Progress,
+    page: Page,
+    judge: Callable[[Listing], Judgment],
+    most_count: int | None = None,
+) -> Step:
     """Takes a page in.
 
     Args:
         progress: before it.
         page: the one at the walk's cursor.
         judge: tells what becomes of a repository; asked once for each, in the list's order.
+        most_count: a list with more repositories is not read on; None for any number.
     """
     judgments = [(listing, judge(listing)) for listing in page.listings]
     counts = Counter(progress.counts)
@@ -106,9 +112,11 @@ def step(progress: Progress, page: Page, judge: Callable[[Listing], Judgment]) -
     )
     if page.cursor is None:
         after = replace(after, state=State.DONE)
+    elif most_count is not None and after.listed_count > most_count:
+        after = cut(after, f"it has more than the {most_count:,} repositories that are likely")
     else:
         try:
-            is_empty = not page.listings and not page.invalid_count
+            is_empty = all(judgment is Judgment.AGAIN for _, judgment in judgments)
             after = replace(after, walk=progress.walk.after(page.cursor, is_empty=is_empty))
         except ListingError as error:
             after = cut(after, str(error))

@@ -28,7 +28,7 @@ from pipelines.atproto.syntax import Did, parse_datetime
 from pipelines.bridge.messages import parse_gap
 from pipelines.config import KafkaConfig
 from pipelines.crawl.candidates import Judgment, is_missed, judge_for_sweep
-from pipelines.crawl.census import Census, census
+from pipelines.crawl.census import Before, Census, census
 from pipelines.crawl.listing import PAGE_LIMIT, Listing, Walk
 from pipelines.crawl.lists import HostList
 from pipelines.crawl.progress import TOPIC, Job, Progress, State, Target
@@ -97,7 +97,8 @@ class Sweep:
     """Answers gaps; to be run once.
 
     Attributes:
-        counts: what became of repositories, as far as it is committed.
+        counts: what became of repositories, as far as it is committed. Replaced and not changed,
+            as others read it.
         problems: why upstreams could not be swept the last time, by host.
         due: what is still to be answered, by host.
     """
@@ -205,16 +206,16 @@ class Sweep:
         partitions_count = check_partitions(self._kafka, ["repos"])["repos"]
         with census(self._kafka, partitions_count) as known:
 
-            def judge(listing: Listing) -> Judgment:
-                if known.mark_listed(listing.did):
-                    return Judgment.REPEATED
+            def judge(subject: str, listing: Listing) -> Judgment:
+                if known.mark_listed(listing.did, subject) is not Before.NOBODY:
+                    return Judgment.AGAIN
                 return judge_for_sweep(listing, known.get(listing.did), gaps.since_us)
 
             def take(taken: Sequence[Taken]) -> None:
                 nonlocal last
                 for _, (before, after, wanted) in taken:
                     writer.write(_requests(listing.did for listing in wanted))
-                    self.counts += Counter(after.counts) - Counter(before.counts)
+                    self.counts = self.counts + Counter(after.counts) - Counter(before.counts)
                     last = after
                 writer.wait_for_room()
                 known.catch_up()
@@ -245,7 +246,7 @@ class Sweep:
         while dids := list(islice(missed, PAGE_LIMIT)):
             writer.write(_requests(dids))
             counts[Judgment.REQUESTED] += len(dids)
-            self.counts[Judgment.REQUESTED] += len(dids)
+            self.counts = self.counts + Counter({Judgment.REQUESTED: len(dids)})
             writer.wait_for_room()
         if self._stop.is_set():
             return

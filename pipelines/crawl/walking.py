@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from pipelines import logs
@@ -33,6 +34,14 @@ _log = logs.get_logger("crawl")
 
 class RepoList(Protocol):
     """A list of repositories, page by page."""
+
+    @property
+    def subject(self) -> str:
+        """What it is called in `crawls`."""
+
+    @property
+    def most_count(self) -> int | None:
+        """How many repositories it may have; None for any number."""
 
     @property
     def host(self) -> str | None:
@@ -75,7 +84,7 @@ class Walker:
 
     def __init__(
         self,
-        judge: Callable[[Listing], Judgment],
+        judge: Callable[[str, Listing], Judgment],
         take: Callable[[Sequence[Taken]], None],
         should_stop: Callable[[], bool],
         concurrent_count: int,
@@ -83,7 +92,7 @@ class Walker:
         """Takes what tells what to do with pages.
 
         Args:
-            judge: as for `pipelines.crawl.progress.step`.
+            judge: as for `pipelines.crawl.progress.step`, of the list of that subject.
             take: takes steps of different lists in; may take its time.
             should_stop: asked all the time; what was not taken in by then is read again.
             concurrent_count: lists that are read at once.
@@ -155,7 +164,8 @@ class Walker:
         """Returns what a page comes to; None if the host is away."""
         progress = visit.progress
         try:
-            return step(progress, page.result(), self._judge)
+            judge = partial(self._judge, visit.repos.subject)
+            return step(progress, page.result(), judge, visit.repos.most_count)
         except (ListingError, AbsentError, UnusableError) as error:
             return Step(progress, cut(progress, str(error)))
         except IdentityUnavailableError as error:

@@ -275,6 +275,14 @@ METRICS: Final = (
         Group("operations_refused"),
         "reason",
     ),
+    # Backfill and sweep.
+    _counter(
+        "listed_repositories",
+        "repositories",
+        "repositories that hosts list, by what came of them",
+        Group("repositories"),
+        "outcome",
+    ),
     # The deployment, from outside.
     _gauge(
         "lag_messages",

@@ -22,6 +22,7 @@ from support.crawl import (
 )
 from support.hosts import StartHost, circle, did, entry, lister, relay, starting_hosts
 
+from pipelines.atproto.syntax import Did
 from pipelines.compact.state import Sync
 from pipelines.config import KafkaConfig
 from pipelines.crawl import writing
@@ -36,6 +37,10 @@ from pipelines.identity.background import BackgroundFetcher
 from pipelines.identity.fetching import Fetcher, FetchLimits, Guard
 from pipelines.identity.pace import PaceLimits
 from pipelines.repair.requests import Cause, Request
+from pipelines.sim.generated import GeneratedNetwork
+from pipelines.sim.mix import Settings
+from pipelines.sim.service import SimServer
+from pipelines.sim.state import HostFaults
 
 pytestmark = pytest.mark.broker
 
@@ -217,3 +222,38 @@ def test_the_command_reads_the_hosts_of_a_relay_and_names_those_that_lie(
     assert refused.returncode == 1
     assert refused.stderr.count("not read to its end") == 2
     assert len(honest.paths) == 2
+
+
+def test_a_generated_network_is_asked_for_whole_whatever_some_of_its_hosts_say(
+    config: KafkaConfig,
+) -> None:
+    settings = Settings(accounts_count=40, seed=5, records_count=1, hosts_count=4)
+    network = GeneratedNetwork(settings, events_count=10)
+    names = network.list_hosts()
+    endless, inventive, wrong = names[:3]
+    with SimServer(network) as sim:
+        sim.faults.hosts = {
+            endless: HostFaults(is_endless=True),
+            inventive: HostFaults(unknown_count=3),
+            wrong: HostFaults(has_wrong_heads=True),
+        }
+        addresses = sim.addresses
+        arguments = ["backfill", "--full-network", "--relay", addresses.relay, "--json"]
+        arguments += ["--pds-url", addresses.pds, "--bootstrap-servers", config.bootstrap_servers]
+        arguments += ["--topic-prefix", config.topic_prefix, "--rate", "1000"]
+        result = standpipe(*arguments)
+    assert result.returncode == 1, result.stderr
+    summary = json.loads(result.stdout)
+    assert list(summary["problems"]) == [f"repos https://{endless}"]
+    assert (summary["lists"], summary["lists_read"]) == (4, 3)
+    listed = {did for did, account in network.list_accounts(None) if account.listing is not None}
+    found = requests(config)
+    assert len(found) == len({request.did for request in found})
+    # Each account is asked for, and besides them only what a host has made up.
+    assert listed <= {request.did for request in found}
+    assert len(found) == len(listed) + 3
+    hosts = {request.did: request.host for request in found}
+    for name in names:
+        for did_there, account in network.list_accounts(name):
+            if account.listing is not None:
+                assert hosts[Did(did_there)] == f"https://{name}"

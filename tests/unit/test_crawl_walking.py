@@ -10,7 +10,7 @@ import pytest
 from pipelines.atproto.syntax import Did
 from pipelines.crawl import walking
 from pipelines.crawl.candidates import Judgment
-from pipelines.crawl.listing import Listing, ListingError, Page, Walk
+from pipelines.crawl.listing import MAX_EMPTY_PAGES_COUNT, Listing, ListingError, Page, Walk
 from pipelines.crawl.lists import DidFile
 from pipelines.crawl.progress import (
     Job,
@@ -39,9 +39,15 @@ def _page(start: int, end: int, cursor: str | None) -> Page:
 class _List:
     """A host that answers each cursor with what stands there, the first time with an error."""
 
-    def __init__(self, name: str, pages: Mapping[str | None, Sequence[Outcome]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        pages: Mapping[str | None, Sequence[Outcome]],
+        most_count: int | None = None,
+    ) -> None:
         self.host: str | None = f"https://{name}.example"
         self.subject = name
+        self.most_count = most_count
         self.asked: list[str | None] = []
         self._pages = {cursor: list(outcomes) for cursor, outcomes in pages.items()}
 
@@ -64,8 +70,14 @@ class _Reading:
         self.after: dict[str, Progress] = {}
         self.wanted: list[Did] = []
         self.most_lists = 0
-        self.walker = Walker(lambda _: Judgment.REQUESTED, self._take, should_stop, 2)
+        self._listed: set[tuple[str, Did]] = set()
+        self.walker = Walker(self._judge, self._take, should_stop, 2)
         self.walker.run((repos, _begin(repos.subject)) for repos in lists)
+
+    def _judge(self, subject: str, listing: Listing) -> Judgment:
+        is_new = (subject, listing.did) not in self._listed
+        self._listed.add((subject, listing.did))
+        return Judgment.REQUESTED if is_new else Judgment.AGAIN
 
     def _take(self, taken: Sequence[Taken]) -> None:
         self.most_lists = max(self.most_lists, len(taken))
@@ -138,6 +150,39 @@ def test_a_list_in_a_circle_is_cut_with_its_last_page_taken_in() -> None:
     assert after.state is State.CUT
     assert "cursor that was there before" in (after.problem or "")
     assert reading.wanted == [_did(number) for number in range(4)]
+
+
+class _Endless(_List):
+    """A host that begins again after its last repository, under cursors that never come again."""
+
+    def __init__(self) -> None:
+        super().__init__("host", {})
+
+    def request(self, cursor: str | None) -> Future[Page]:
+        number = int(cursor or 0)
+        self._pages[cursor] = [_page(number % 10, number % 10 + 2, str(number + 2))]
+        return super().request(cursor)
+
+
+def test_a_list_that_begins_again_and_again_is_cut() -> None:
+    repos = _Endless()
+    reading = _Reading(repos)
+    assert reading.wanted == [_did(number) for number in range(10)]
+    assert reading.after["host"].state is State.CUT
+    assert "nothing new" in (reading.after["host"].problem or "")
+    assert len(repos.asked) == 5 + MAX_EMPTY_PAGES_COUNT
+
+
+def test_a_host_that_makes_repositories_up_is_cut() -> None:
+    starts = [None, *map(str, range(10, 1_000, 10))]
+    pages = {
+        start: [_page(10 * n, 10 * n + 10, str(10 * n + 10))] for n, start in enumerate(starts)
+    }
+    repos = _List("host", pages, most_count=35)
+    reading = _Reading(repos)
+    assert len(reading.wanted) == 40
+    assert reading.after["host"].state is State.CUT
+    assert "35 repositories" in (reading.after["host"].problem or "")
 
 
 def test_a_stop_ends_reading_after_what_is_in_hand() -> None:
