@@ -48,11 +48,14 @@ class KafkaConfig:
             id, so that several deployments share one cluster.
         options: further librdkafka settings (security, client ids). Keys that the delivery
             guarantee rests on are refused.
+        admitted: the collections whose records have topics of their own; None for those that
+            `schemas/` lists.
     """
 
     bootstrap_servers: str = DEFAULT_BOOTSTRAP_SERVERS
     topic_prefix: str = DEFAULT_TOPIC_PREFIX
     options: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
+    admitted: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         problems = []

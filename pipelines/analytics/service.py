@@ -32,13 +32,14 @@ from pipelines.analytics.security import credentials_of
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError
 from pipelines.kafka.admin import check_partitions
+from pipelines.kafka.admission import TOPIC as TABLES
+from pipelines.kafka.admitting import join
 from pipelines.kafka.beat import TOPIC as STATUS
 from pipelines.kafka.beat import State
 from pipelines.kafka.counts import LoopCounts
 from pipelines.kafka.heartbeat import heartbeat
 from pipelines.kafka.loop import SUMMARY_INTERVAL_S, run_restarting
 from pipelines.kafka.messages import Position
-from pipelines.kafka.topics import registry
 
 STAGE: Final = "analytics"
 # A count is at most so much older than its records. A transaction takes some 20 ms.
@@ -64,13 +65,16 @@ def run(kafka: KafkaConfig, *, slot: str, should_stop: Callable[[], bool]) -> No
 
     Raises:
         BrokerUnavailableError: no broker answers at the start, or at the end.
-        ConfigError: topics are missing or not co-partitioned, or settings cannot be followed.
+        ConfigError: topics are missing or not co-partitioned, settings cannot be followed, or the
+            deployment has another table of admitted collections.
         FencedError: twice within a minute another process took over our partitions.
         RefusedByBrokerError: the broker will never take a message.
     """
     logs.adopt(*_FOREIGN_LOGGERS)
-    records = registry().specs["records"]
-    check_partitions(kafka, [*records.topics, TOPIC, STATUS])
+    check_partitions(kafka, [TOPIC, STATUS, TABLES])
+    known, _ = join(kafka)
+    records = known.specs["records"]
+    check_partitions(kafka, [*records.topics, TOPIC, STATUS], known)
     collections = {
         kafka.topic(topic): topic.removeprefix(f"{records.name}.") for topic in records.topics
     }

@@ -19,8 +19,8 @@ from pipelines.compact.service import output_topics
 from pipelines.config import KafkaConfig
 from pipelines.identity.resolver import Resolver
 from pipelines.kafka.admin import check_partitions
+from pipelines.kafka.admitting import deployed
 from pipelines.kafka.partition import partition_for
-from pipelines.kafka.topics import registry
 
 _GOOD = frozenset({Finding.MATCHES, Finding.EMPTY})
 
@@ -103,7 +103,7 @@ def command(
 def _audits(
     kafka: KafkaConfig, did: Did | None, sample: int | None, partitions: int
 ) -> Iterator[Audit]:
-    topics = output_topics(kafka, registry())
+    topics = output_topics(kafka, *deployed(kafka))
     numbers = range(partitions) if did is None else [partition_for(did, partitions)]
     missing = sample
     with Console(stderr=True).status("") as status:

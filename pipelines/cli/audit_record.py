@@ -16,8 +16,8 @@ from pipelines.compact.tracing import Trace, find_record, trace
 from pipelines.config import KafkaConfig
 from pipelines.identity.resolver import Resolver
 from pipelines.kafka.admin import check_partitions
+from pipelines.kafka.admitting import deployed
 from pipelines.kafka.partition import partition_for
-from pipelines.kafka.topics import registry
 
 _KEYS_COUNT = 100  # there is one account
 
@@ -35,7 +35,7 @@ def audit_record(
         )
     did, path = Did(uri.authority), f"{uri.collection}/{uri.rkey}"
     partition = partition_for(did, check_partitions(kafka, ["repos"])["repos"])
-    topics = output_topics(kafka, registry())
+    topics = output_topics(kafka, *deployed(kafka))
     record = find_record(kafka, topics, partition, did, path)
     if record is None:
         click.echo(f"at://{did}/{path} is not in {topics.latest_of(uri.collection)}", err=True)

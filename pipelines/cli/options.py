@@ -10,7 +10,15 @@ import click
 from click.core import ParameterSource
 
 from pipelines.atproto.errors import ProtocolError
-from pipelines.atproto.syntax import AtUri, Did, parse_at_uri, parse_datetime, parse_did
+from pipelines.atproto.syntax import (
+    AtUri,
+    Did,
+    Nsid,
+    parse_at_uri,
+    parse_datetime,
+    parse_did,
+    parse_nsid,
+)
 from pipelines.config import (
     DEFAULT_BOOTSTRAP_SERVERS,
     DEFAULT_TOPIC_PREFIX,
@@ -33,9 +41,6 @@ class _DidType(click.ParamType):
             self.fail(
                 f"{error.detail}; write it like did:plc:ewvi7nxzyoun6zhxrhs64oiz", param, ctx
             )
-
-
-DID = _DidType()
 
 
 class _DidOrRecordType(click.ParamType):
@@ -82,7 +87,23 @@ class _TimeType(click.ParamType):
             )
 
 
+class _NsidType(click.ParamType):
+    """The name of a collection."""
+
+    name = "nsid"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Nsid:
+        try:
+            return parse_nsid(value)
+        except ProtocolError as error:
+            self.fail(f"{error.detail}; write it like app.bsky.feed.post", param, ctx)
+
+
+DID = _DidType()
 DID_OR_RECORD = _DidOrRecordType()
+NSID = _NsidType()
 TIME = _TimeType()
 
 
@@ -113,14 +134,31 @@ def kafka_options(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="NAME",
         help="First part of every topic, group and transactional id.",
     )
+    @click.option(
+        "--admit",
+        "admitted",
+        envvar=f"{ENVIRONMENT_PREFIX}_ADMIT",
+        type=NSID,
+        multiple=True,
+        metavar="NSID",
+        help="A collection whose records have topics of their own; repeat it for each. The same "
+        "for all processes of a deployment. Default: those that schemas/ lists.",
+    )
     @click.pass_context
     @functools.wraps(function)
     def wrapper(
-        ctx: click.Context, /, *args: Any, bootstrap_servers: str, topic_prefix: str, **kwargs: Any
+        ctx: click.Context,
+        /,
+        *args: Any,
+        bootstrap_servers: str,
+        topic_prefix: str,
+        admitted: tuple[Nsid, ...],
+        **kwargs: Any,
     ) -> Any:
         settings = ctx.find_root().obj or {}
         options = {str(key): str(value) for key, value in settings.items()}
-        kafka = KafkaConfig(bootstrap_servers, topic_prefix, options)
+        table = tuple(sorted(set(admitted))) or None
+        kafka = KafkaConfig(bootstrap_servers, topic_prefix, options, table)
         return ctx.invoke(function, *args, kafka=kafka, **kwargs)
 
     return wrapper

@@ -24,8 +24,8 @@ from pipelines.compact.service import output_topics
 from pipelines.compact.state import RepoState, encode_repo
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import check_partitions
+from pipelines.kafka.admitting import deployed
 from pipelines.kafka.partition import partition_for
-from pipelines.kafka.topics import registry
 
 
 @click.command()
@@ -73,7 +73,7 @@ def command(
         return _export(kafka, did, out)
     if out is not None:
         raise click.UsageError("--out needs --export car.")
-    topics = output_topics(kafka, registry())
+    topics = output_topics(kafka, *deployed(kafka))
     partition = _partition_of(kafka, did)
     with read_partition(kafka, topics, partition, did) as reading:
         state = reading.repo(did)
@@ -102,7 +102,7 @@ def command(
 def _export(kafka: KafkaConfig, did: Did, out: Path | None) -> int:
     if out is None and sys.stdout.isatty():
         raise click.UsageError("a CAR is binary: name a file with --out, or redirect stdout.")
-    topics = output_topics(kafka, registry())
+    topics = output_topics(kafka, *deployed(kafka))
     partition = _partition_of(kafka, did)
     with (
         tempfile.TemporaryDirectory(prefix="standpipe-export-") as folder,

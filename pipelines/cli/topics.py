@@ -10,6 +10,7 @@ import click
 from pipelines.cli.options import kafka_options
 from pipelines.config import KafkaConfig
 from pipelines.kafka import admin
+from pipelines.kafka.admission import difference
 
 # Of a topic to be created; --json has all settings.
 _SHOWN_CONFIGS = ("cleanup.policy", "retention.ms", "max.message.bytes")
@@ -39,6 +40,9 @@ def _topic_options(function: Any) -> Any:
 @click.group()
 def command() -> None:
     """Create and check the pipeline's topics, as schemas/ describes them.
+
+    --admit names the collections whose records have topics of their own. To change them, stop
+    explode, compact and analytics, `apply` with the new ones, and start them with the same.
 
     Nothing is ever deleted, and no topic that schemas/ does not name is touched.
     """
@@ -93,15 +97,31 @@ def _lines(found: admin.Plan) -> Iterator[str]:
     for change in found.alter:
         have = "unknown to the broker" if change.have is None else change.have
         yield f"change   {change.topic}  {change.name}: {have} → {change.want}"
-    for difference in found.refused:
-        yield f"refused  {difference}"
+    for refusal in found.refused:
+        yield f"refused  {refusal}"
     for name in found.foreign:
         yield f"foreign  {name}  not in schemas/, left alone"
     altered = {change.topic for change in found.alter}
+    if found.admit is not None:
+        yield _admitted(found)
     yield (
         f"to create: {len(found.create)}, to change: {len(altered)}, refused: "
         f"{len(found.refused)}, foreign: {len(found.foreign)}, as they should be: "
         f"{len(found.equal)}"
+    )
+
+
+def _admitted(found: admin.Plan) -> str:
+    assert found.admit is not None
+    current = found.admissions.current
+    if current is None:
+        return f"admit    collections with topics of their own: {len(found.admit)}, from the start"
+    changes = (
+        difference(current.collections, found.admit) or "as before: withdraw what is announced"
+    )
+    return (
+        f"admit    {changes}  from the frames on that come after `apply`; explode, compact and "
+        "analytics have to be stopped"
     )
 
 
@@ -122,6 +142,7 @@ def _as_json(found: admin.Plan) -> str:
             "refused": [dataclasses.asdict(difference) for difference in found.refused],
             "foreign": found.foreign,
             "equal": found.equal,
+            "admit": found.admit,
         },
         ensure_ascii=False,
     )

@@ -3,9 +3,9 @@
 Pure. The shapes are the contracts in `schemas/` (repos, latest).
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -20,22 +20,35 @@ from pipelines.kafka.messages import Headers, OutputMessage
 # escapes grow text sixfold: beyond the budget records go out without their body.
 RECORDS_BUDGET_BYTES = 16 * 1024 * 1024
 
+# Operation of a null in a topic where a collection's records were before.
+MOVE: Final = b"move"
+
 _TOO_LARGE = Body(None, Reason.JSON_TOO_LARGE, None)
 
 
 @dataclass(frozen=True, slots=True)
 class OutputTopics:
-    """Physical topic names, and which collections have one of their own."""
+    """Physical topic names, and which collections have one of their own.
+
+    Attributes:
+        repos: of the repositories.
+        latest_other: takes the collections that are not admitted.
+        latest_by_collection: of those that are.
+        former: for collections that were admitted, or were not, at another time: the topics that
+            may hold their records from then.
+    """
 
     repos: str
     resyncs: str
     latest_other: str
     latest_by_collection: Mapping[str, str]
+    former: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def latest(self) -> tuple[str, ...]:
-        """The names of all topics of records."""
-        return (*self.latest_by_collection.values(), self.latest_other)
+        """The names of all topics of records, former ones included."""
+        former = {topic for topics in self.former.values() for topic in topics}
+        return tuple(sorted({self.latest_other, *self.latest_by_collection.values(), *former}))
 
     def latest_of(self, collection: str) -> str:
         """Returns the topic of a collection's records."""
@@ -47,11 +60,13 @@ class RecordHeaders(NamedTuple):
 
     Attributes:
         rev: revision of the commit that the message comes from.
-        cid: CID of the record as text; None for a tombstone.
+        cid: CID of the record as text; None for a null.
+        is_move: whether a null says that the record is in another topic, and not that it is gone.
     """
 
     rev: Tid
     cid: str | None
+    is_move: bool
 
 
 def repo_message(state: RepoState, partition: int, topics: OutputTopics) -> OutputMessage:
@@ -99,13 +114,14 @@ def record_messages(
             if budget_bytes < 0:
                 value = _record_value(did, rev, op, _TOO_LARGE, source)
         messages.append(_record_message(did, rev, op, value, source, partition, topics))
+        messages += _moved_messages(did, rev, op, source, partition, topics)
     return messages
 
 
-def tombstone_message(
+def tombstone_messages(
     did: Did, path: str, prev: str, state: RepoState, partition: int, topics: OutputTopics
-) -> OutputMessage:
-    """Returns the tombstone of a record that goes with its deleted account.
+) -> list[OutputMessage]:
+    """Returns the tombstones of a record that goes with its deleted account.
 
     Args:
         did: the repository.
@@ -117,20 +133,33 @@ def tombstone_message(
     """
     assert state.deleted_rev is not None
     op = EventOp(Action.DELETE, *parse_path(path), None, prev, None)
-    return _record_message(did, state.deleted_rev, op, None, state.source, partition, topics)
+    rev, source = state.deleted_rev, state.source
+    return [
+        _record_message(did, rev, op, None, source, partition, topics),
+        *_moved_messages(did, rev, op, source, partition, topics),
+    ]
 
 
 def record_headers(headers: Headers) -> RecordHeaders:
     """Reads the headers of a message of `latest.*`."""
     found = dict(headers)
     cid = found.get("cid")
-    return RecordHeaders(Tid(found["rev"].decode()), None if cid is None else cid.decode())
+    return RecordHeaders(
+        Tid(found["rev"].decode()),
+        None if cid is None else cid.decode(),
+        found["operation"] == MOVE,
+    )
 
 
 def record_address(key: bytes) -> tuple[Did, str]:
     """Returns DID and path of the record that a key of `latest.*` names."""
     did, _, path = key.decode().removeprefix("at://").partition("/")
     return Did(did), path
+
+
+def collection_of(path: str) -> str:
+    """Returns the collection of a record's path."""
+    return path.partition("/")[0]
 
 
 def _record_value(did: Did, rev: Tid, op: EventOp, body: Body, source: Source) -> bytes:
@@ -146,6 +175,27 @@ def _record_value(did: Did, rev: Tid, op: EventOp, body: Body, source: Source) -
             **body._asdict(),
         }
     )
+
+
+def _moved_messages(
+    did: Did, rev: Tid, op: EventOp, source: Source, partition: int, topics: OutputTopics
+) -> Iterator[OutputMessage]:
+    """Yields what takes a record out of the topics where its collection's records were before.
+
+    One that is new cannot be there: if it ever was, its deletion took it out.
+    """
+    if op.prev is None:
+        return
+    for topic in topics.former.get(op.collection, ()):
+        message = _record_message(did, rev, op, None, source, partition, topics)
+        headers = message.headers
+        if op.cid is not None:
+            headers = [
+                (name, MOVE if name == "operation" else text)
+                for name, text in headers
+                if name != "cid"
+            ]
+        yield message._replace(topic=topic, headers=headers)
 
 
 def _record_message(

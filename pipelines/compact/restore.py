@@ -11,7 +11,12 @@ from pathlib import Path
 
 from pipelines.atproto.cid import parse_cid
 from pipelines.atproto.syntax import Did
-from pipelines.compact.outputs import OutputTopics, record_address, record_headers
+from pipelines.compact.outputs import (
+    OutputTopics,
+    collection_of,
+    record_address,
+    record_headers,
+)
 from pipelines.compact.state import Sync, parse_repo
 from pipelines.compact.store import Changes, Meta, Record, Store
 from pipelines.config import KafkaConfig
@@ -46,7 +51,7 @@ class Restoration:
         self._on_record = on_record
         self._original = Original(kafka, "compact", topic_ids, tombstone_life_ms, clock_ms)
         self._only = None if only is None else (only.encode(), f"at://{only}/".encode())
-        self._repos = topics.repos
+        self._topics = topics
 
     def open(self, folder: Path, ends: Mapping[str, int]) -> Store:
         """Opens a store if it can be used, or makes an empty one in its place.
@@ -73,7 +78,7 @@ class Restoration:
             ends: as for `open`.
         """
         assert store.meta is not None
-        batch = _Batch(store, self._repos, self._on_record)
+        batch = _Batch(store, self._topics, self._on_record)
         for messages in self._original.missing(store.meta, partition, ends):
             for message in messages:
                 batch.add(message, is_wanted=self._is_wanted(message.key))
@@ -97,13 +102,13 @@ class _Batch:
     def __init__(
         self,
         store: Store,
-        repos_topic: str,
+        topics: OutputTopics,
         on_record: Callable[[InputMessage], None] | None,
     ) -> None:
         assert store.meta is not None
         self._on_record = on_record
         self._store = store
-        self._repos_topic = repos_topic
+        self._topics = topics
         self._changes = Changes()
         self.next_offsets = dict(store.meta.next_offsets)
 
@@ -112,15 +117,30 @@ class _Batch:
         self.next_offsets[message.topic] = message.offset + 1
         if not is_wanted:
             return
-        if message.topic == self._repos_topic:
+        if message.topic == self._topics.repos:
             self._changes.repos[Did(message.key.decode())] = message.value
             return
         address = record_address(message.key)
         headers = record_headers(message.headers)
+        if message.topic != self._topics.latest_of(collection_of(address[1])):
+            # Where the collection's records were before. The topics come in no order, so this
+            # counts only if it is newer than what was read of the record so far, or as old and
+            # says that the record is gone.
+            known = self._record(address)
+            is_gone = headers.cid is None and not headers.is_move
+            if known is not None and (
+                known.rev > headers.rev or (known.rev == headers.rev and not is_gone)
+            ):
+                return
         record = None if headers.cid is None else Record(parse_cid(headers.cid), headers.rev)
         self._changes.records[address] = record
         if self._on_record is not None:
             self._on_record(message)
+
+    def _record(self, address: tuple[Did, str]) -> Record | None:
+        if address in self._changes.records:
+            return self._changes.records[address]
+        return self._store.record(*address)
 
     def write(self, now_ms: int) -> None:
         old = self._store.meta

@@ -12,7 +12,7 @@ from pipelines.atproto.syntax import Did
 from pipelines.compact.applying import Applier
 from pipelines.compact.events import parse_event
 from pipelines.compact.held import HeldPartition
-from pipelines.compact.outputs import OutputTopics, tombstone_message
+from pipelines.compact.outputs import OutputTopics, tombstone_messages
 from pipelines.compact.reducer import reduce_event
 from pipelines.compact.repair import reduce_answer
 from pipelines.compact.restore import Restoration
@@ -20,6 +20,9 @@ from pipelines.compact.state import finish_purge
 from pipelines.compact.writer import Writer, change_of
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import check_partitions, topic_ids
+from pipelines.kafka.admission import TOPIC as TABLES
+from pipelines.kafka.admission import Admissions
+from pipelines.kafka.admitting import confirmation, join
 from pipelines.kafka.beat import TOPIC as STATUS
 from pipelines.kafka.counts import LoopCounts, Tally
 from pipelines.kafka.heartbeat import heartbeat
@@ -28,7 +31,7 @@ from pipelines.kafka.loop import Background, TransactionalLoop, run_restarting
 from pipelines.kafka.messages import InputMessage, OutputMessage, Position
 from pipelines.kafka.reading import readable_log_ends
 from pipelines.kafka.rereading import OffsetReader, RowReader
-from pipelines.kafka.topics import Registry, registry
+from pipelines.kafka.topics import Registry
 from pipelines.repair.chunks import CHUNK_BYTES
 from pipelines.repair.manifests import parse_manifest
 
@@ -61,6 +64,7 @@ class CompactStage:
         partition_ends: Callable[[Sequence[int]], Mapping[int, Mapping[str, int]]],
         applier: Callable[[Writer, Tally], Applier],
         clock_ms: Callable[[], int],
+        confirm_table: Callable[[], None],
         *,
         is_repairing: bool,
     ) -> None:
@@ -75,9 +79,12 @@ class CompactStage:
                 them is readable.
             applier: makes what applies snapshots.
             clock_ms: milliseconds since the epoch.
+            confirm_table: called by who is a member of the group; raises `ConfigError` if
+                `topics` does not have the deployment's table of admitted collections any more.
             is_repairing: whether broken repositories are asked for.
         """
         self._topics = topics
+        self._confirm_table = confirm_table
         self._snapshots = snapshots
         self._folder = folder
         self._restoration = restoration
@@ -123,6 +130,7 @@ class CompactStage:
 
     def restore(self, partitions: Sequence[int]) -> Iterator[None]:
         """Opens the stores of newly assigned partitions and reads what they lack."""
+        self._confirm_table()
         # Also those that stay: another member may have written them in between.
         self._close_stores()
         self._applier.forget()
@@ -181,14 +189,15 @@ class CompactStage:
         # A later life of the account may have written records meanwhile: those stay.
         deleted_rev = state.deleted_rev
         doomed = (item for item in held.records(did) if item[1].rev <= deleted_rev)
-        outputs = []
+        outputs: list[OutputMessage] = []
+        purged_count = 0
         for path, record in islice(doomed, PURGE_SLICE_COUNT):
             held.remove_record(did, path)
             prev = encode_cid(record.cid)
-            outputs.append(tombstone_message(did, path, prev, state, partition, self._topics))
-        is_done = len(outputs) < PURGE_SLICE_COUNT
+            outputs += tombstone_messages(did, path, prev, state, partition, self._topics)
+            purged_count += 1
         self._writer.count(outputs)
-        if is_done:
+        if purged_count < PURGE_SLICE_COUNT:
             outputs += self._writer.write(held, partition, finish_purge(state))
         return outputs
 
@@ -216,9 +225,6 @@ def run(
         FencedError: another process runs in this slot.
         OffsetLostError: events were deleted before they were read.
     """
-    latest = registry().specs["latest"].topics
-    repair = ["resyncs", "chunks", "snapshots"]
-    check_partitions(kafka, ["events", *repair, "repos", *latest, STATUS])
     stage = create_stage(kafka, folder, is_repairing=is_repairing)
     counts = LoopCounts()
 
@@ -252,11 +258,15 @@ def create_stage(kafka: KafkaConfig, folder: Path, *, is_repairing: bool) -> Com
         is_repairing: whether repositories in which something is missing are asked for.
 
     Raises:
-        ConfigError: topics are missing.
+        ConfigError: topics are missing or not co-partitioned, or the deployment has another table
+            of admitted collections.
         BrokerUnavailableError: no broker answers.
     """
-    known = registry()
-    topics = output_topics(kafka, known)
+    needed = ["events", "resyncs", "chunks", "snapshots", "repos", STATUS, TABLES]
+    check_partitions(kafka, needed)
+    known, admissions = join(kafka)
+    check_partitions(kafka, [*needed, *known.specs["latest"].topics], known)
+    topics = output_topics(kafka, known, admissions)
     own_topics = [topics.repos, *topics.latest]
     restoration = Restoration(
         kafka,
@@ -287,20 +297,35 @@ def create_stage(kafka: KafkaConfig, folder: Path, *, is_repairing: bool) -> Com
         partition_ends,
         create_applier,
         _now_ms,
+        confirmation(kafka, admissions),
         is_repairing=is_repairing,
     )
 
 
-def output_topics(kafka: KafkaConfig, topics: Registry) -> OutputTopics:
-    """Returns the physical names of compact's outputs."""
+def output_topics(kafka: KafkaConfig, topics: Registry, admissions: Admissions) -> OutputTopics:
+    """Returns the physical names of compact's outputs.
+
+    Args:
+        kafka: has the prefix.
+        topics: the registry with every collection that is or was admitted.
+        admissions: tells which are: by the newest table, whatever an event's frame is.
+    """
+    assert admissions.current is not None
+    own = {
+        nsid: kafka.topic(topics.topic_for_collection(nsid, "latest")) for nsid in admissions.ever
+    }
+    other = kafka.topic("latest.other")
+    current = {nsid: own[nsid] for nsid in admissions.current.collections}
+    former = {}
+    for nsid in admissions.ever:
+        homes = {own[nsid] if nsid in table.collections else other for table in admissions.tables}
+        former[nsid] = tuple(sorted(homes - {current.get(nsid, other)}))
     return OutputTopics(
         repos=kafka.topic("repos"),
         resyncs=kafka.topic("resyncs"),
-        latest_other=kafka.topic("latest.other"),
-        latest_by_collection={
-            nsid: kafka.topic(topics.topic_for_collection(nsid, "latest"))
-            for nsid in topics.admitted_collections
-        },
+        latest_other=other,
+        latest_by_collection=current,
+        former={nsid: homes for nsid, homes in former.items() if homes},
     )
 
 

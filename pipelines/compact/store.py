@@ -114,6 +114,11 @@ class Store:
         for key, _ in scan(self._db, _PURGING):
             yield Did(key[1:].decode())
 
+    def record(self, did: Did, path: str) -> Record | None:
+        """Returns a record."""
+        value = self._db.get(_record_prefix(did) + path.encode())
+        return None if value is None else _parse_record(value)
+
     def applying(self) -> Iterator[tuple[Did, int]]:
         """Yields the repositories that a snapshot is being applied to, and its offset."""
         for key, value in scan(self._db, _APPLYING):

@@ -74,12 +74,14 @@ def find_record(
         BrokerUnavailableError: the broker does not answer.
     """
     key = f"at://{did}/{path}".encode()
-    value: bytes | None = None
-    topic = topics.latest_of(parse_path(path)[0])
-    for message in read_to_end(kafka, [topic], [partition]):
+    collection = parse_path(path)[0]
+    # At most one of them has the record: it moves with a change of its own.
+    values: dict[str, bytes | None] = {}
+    homes = [topics.latest_of(collection), *topics.former.get(collection, ())]
+    for message in read_to_end(kafka, homes, [partition]):
         if message.key == key:
-            value = message.value
-    return None if value is None else parse_latest(value)
+            values[message.topic] = message.value
+    return next((parse_latest(value) for value in values.values() if value is not None), None)
 
 
 def trace(kafka: KafkaConfig, partition: int, record: LatestRecord, keys: KeyLookup) -> Trace:

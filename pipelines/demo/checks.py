@@ -12,7 +12,7 @@ from pipelines.compact.audit import Finding
 from pipelines.compact.state import Sync
 from pipelines.demo.outcome import HeldRepo, Outcome
 from pipelines.demo.truth import TrueAccount, Truth
-from pipelines.kafka.topics import OTHER, registry
+from pipelines.kafka.topics import OTHER
 from pipelines.status.overview import Overview
 from pipelines.status.stages import STAGES
 
@@ -143,10 +143,9 @@ def _audits(outcome: Outcome) -> Iterator[str]:
 
 
 def _minutes(outcome: Outcome) -> Iterator[str]:
-    admitted = registry().admitted_collections
     written: Counter[str] = Counter()
     for collection, count in outcome.records.items():
-        written[collection if collection in admitted else OTHER] += count
+        written[collection if collection in outcome.admitted else OTHER] += count
     counted: Counter[str] = Counter()
     for (_, collection), count in outcome.minutes.items():
         counted[collection] += count

@@ -13,8 +13,8 @@ from pipelines.compact.service import output_topics
 from pipelines.compact.state import RepoState
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import check_partitions
+from pipelines.kafka.admitting import deployed
 from pipelines.kafka.reading import read_to_end
-from pipelines.kafka.topics import registry
 
 Frame = tuple[int, int]  # partition and offset in `frames`
 
@@ -47,6 +47,7 @@ class Outcome:
         records: messages in the record topics, by collection.
         minutes: record messages as analytics counted them, by minute and collection; the valid
             counts of each key.
+        admitted: the collections that have topics of their own.
         repos: every repository.
         sample: a record message.
     """
@@ -58,6 +59,7 @@ class Outcome:
     quarantined: Counter[str] = field(default_factory=Counter)
     records: Counter[str] = field(default_factory=Counter)
     minutes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    admitted: tuple[str, ...] = ()
     repos: dict[Did, HeldRepo] = field(default_factory=dict)
     sample: dict[str, Any] | None = None
 
@@ -74,7 +76,9 @@ def read_outcome(kafka: KafkaConfig, sample_collection: str) -> Outcome:
     """
     outcome = Outcome()
     _read_messages(kafka, sample_collection, outcome)
-    topics = output_topics(kafka, registry())
+    known, admissions = deployed(kafka)
+    outcome.admitted = known.admitted_collections
+    topics = output_topics(kafka, known, admissions)
     for partition in range(check_partitions(kafka, ["repos"])["repos"]):
         with read_partition(kafka, topics, partition) as reading:
             audits = {audit.did: audit for audit in reading.audit(list(reading.dids()))}
@@ -90,7 +94,7 @@ def _read_messages(kafka: KafkaConfig, sample_collection: str, outcome: Outcome)
     frames, events, quarantine, minutes = map(
         kafka.topic, ("frames", "events", "quarantine", "minutes")
     )
-    records = [kafka.topic(topic) for topic in registry().specs["records"].topics]
+    records = [kafka.topic(topic) for topic in deployed(kafka)[0].specs["records"].topics]
     counted: dict[bytes | None, tuple[str, str, int]] = {}
     for message in read_to_end(kafka, [frames, events, quarantine, minutes, *records]):
         headers = dict(message.headers)

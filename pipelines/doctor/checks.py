@@ -29,6 +29,7 @@ def examine(seen: Snapshot) -> list[Finding]:
         Check.TOPICS_SETTINGS: _judge(seen.cluster, topics.judge_settings),
         Check.TOPICS_REPLICAS: _judge(seen.copies, topics.judge_replicas),
         Check.TOPICS_FOREIGN: _judge(seen.cluster, topics.judge_foreign),
+        Check.TOPICS_ADMISSION: _judge(seen.cluster, topics.judge_admission),
         Check.TRANSACTIONS_HANGING: _judge(seen.traffic, traffic.judge_transactions),
         Check.READERS_ISOLATION: _judge(seen.traffic, traffic.judge_readers),
         Check.GROUPS_STUCK: _judge(seen.traffic, traffic.judge_stuck),

@@ -20,6 +20,7 @@ class Check(StrEnum):
     TOPICS_SETTINGS = "topics.settings"
     TOPICS_REPLICAS = "topics.replicas"
     TOPICS_FOREIGN = "topics.foreign"
+    TOPICS_ADMISSION = "topics.admission"
     TRANSACTIONS_HANGING = "transactions.hanging"
     READERS_ISOLATION = "readers.isolation"
     GROUPS_STUCK = "groups.stuck"

@@ -46,12 +46,14 @@ from pipelines.errors import (
 )
 from pipelines.identity.resolver import Resolver
 from pipelines.kafka.admin import CONNECT_TIMEOUT_S, Plan, plan
+from pipelines.kafka.admission import TOPIC as TABLES
+from pipelines.kafka.admitting import configured, deployed
 from pipelines.kafka.beat import TOPIC as STATUS
 from pipelines.kafka.beat import parse_beat
 from pipelines.kafka.clients import create_admin
 from pipelines.kafka.features import metadata_version
 from pipelines.kafka.reading import REQUEST_TIMEOUT_S, log_ends, log_starts, read_between
-from pipelines.kafka.topics import registry
+from pipelines.kafka.topics import Registry
 from pipelines.status.overview import Overview
 from pipelines.status.watch import StatusReader
 
@@ -109,11 +111,15 @@ def observe(
     servers += [_server(address, is_bootstrap=False) for address in nodes]
     announce("comparing topics with the registry")
     cluster = _tried(lambda: _cluster(kafka, metadata))
-    topics = [kafka.topic(topic) for topic in registry().topics]
+    known: Registry | Unknown = Unknown("there are no tables")
+    if kafka.topic(TABLES) in metadata.topics:
+        known = _tried(lambda: deployed(kafka)[0])
+    specs = configured(kafka) if isinstance(known, Unknown) else known
+    topics = [kafka.topic(topic) for topic in specs.topics]
     ours = {
         name: list(metadata.topics[name].partitions) for name in topics if name in metadata.topics
     }
-    watcher = Watcher(kafka, registry(), ours)
+    watcher = Watcher(kafka, specs, ours)
     return Snapshot(
         access=Access(tuple(servers), None),
         metadata_versions=_metadata_versions(kafka, list(nodes)),

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pipelines.doctor.findings import Judgement, Result, counted, fine
 from pipelines.doctor.snapshot import Cluster, Copies, Replicas
 from pipelines.kafka.admin import DEFAULT_REPLICATION_FACTOR
-from pipelines.kafka.topics import registry
+from pipelines.kafka.admission import difference
 
 # Settings on which it depends whether anything is lost; others cost disk or time.
 _VITAL_SETTINGS = frozenset(
@@ -27,7 +27,7 @@ def judge_missing(cluster: Cluster) -> Judgement:
     plan = cluster.plan
     count = len(plan.create)
     if not count:
-        return fine(f"all {len(registry().topics)} topics of the registry exist")
+        return fine("all topics of the registry exist")
     return Judgement(
         Result.WRONG,
         f"{counted(count, 'topic')} of the registry missing",
@@ -83,8 +83,41 @@ def judge_foreign(cluster: Cluster) -> Judgement:
         f"{counted(len(foreign), 'topic')} beginning with {cluster.plan.kafka.topic('')} and not "
         "in the registry",
         foreign,
-        "a stage of another version, or with other collections, may write them: run the same "
-        "version everywhere; what nobody writes any more can be deleted with Kafka's tools",
+        "a stage of another version may write them: run the same version everywhere; what nobody "
+        "writes any more can be deleted with Kafka's tools",
+    )
+
+
+def judge_admission(cluster: Cluster) -> Judgement:
+    """Judges whether our table of admitted collections is that of the deployment."""
+    plan = cluster.plan
+    current, announced = plan.admissions.current, plan.admissions.announced
+    if announced is not None:
+        return Judgement(
+            Result.WRONG,
+            f"a change to table {announced.number} of admitted collections was not ended",
+            (difference(current.collections if current else (), announced.collections),),
+            "`standpipe topics apply` ends it, or takes it back with the old --admit; no worker "
+            "starts before",
+        )
+    if current is None:
+        return Judgement(
+            Result.WRONG,
+            "nobody has said which collections have topics of their own",
+            (),
+            "`standpipe topics apply` does; no worker starts before",
+        )
+    if plan.admit is not None:
+        return Judgement(
+            Result.WRONG,
+            f"our table of admitted collections is not table {current.number} of the deployment",
+            (difference(current.collections, plan.admit),),
+            "use the --admit and the version that its workers have; or stop explode, compact and "
+            "analytics, run `standpipe topics apply`, and start them with ours",
+        )
+    return fine(
+        f"table {current.number}, which is ours: {len(current.collections)} collections have "
+        "topics of their own"
     )
 
 

@@ -17,6 +17,7 @@ from pipelines.atproto.commit import VerifiedCommit, VerifiedOp, VerifiedSync
 from pipelines.atproto.errors import DagCborError, Reason
 from pipelines.atproto.frames import AccountMessage, IdentityMessage
 from pipelines.explode.pointers import Pointer
+from pipelines.kafka.admission import Admissions
 from pipelines.kafka.messages import Headers, InputMessage, OutputMessage
 from pipelines.kafka.quarantine import quarantine_headers
 from pipelines.verdict import Proven, Refused, Skipped, Verdict
@@ -33,7 +34,13 @@ _Body: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class OutputTopics:
-    """Physical topic names, and which collections have one of their own."""
+    """Physical topic names, and which collections have one of their own.
+
+    Attributes:
+        records_other: takes the collections that are not admitted.
+        records_by_collection: for each collection that is or was admitted.
+        admissions: tells which of these are, for a frame.
+    """
 
     events: str
     quarantine: str
@@ -41,6 +48,13 @@ class OutputTopics:
     parked: str
     records_other: str
     records_by_collection: Mapping[str, str]
+    admissions: Admissions
+
+    def records_of(self, collection: str, frame: InputMessage) -> str:
+        """Returns where the records of a collection in a frame go."""
+        if self.admissions.admits(collection, frame.partition, frame.offset):
+            return self.records_by_collection[collection]
+        return self.records_other
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +148,7 @@ def _commit_outputs(
             ("operation", op.action.encode()),
             ("rev", message.rev.encode()),
         ]
-        topic = topics.records_by_collection.get(op.collection, topics.records_other)
+        topic = topics.records_of(op.collection, source.message)
         outputs.append(_message(topic, uri.encode(), value, headers, source))
     return outputs
 

@@ -16,6 +16,9 @@ from pipelines.identity.keyring import KeyRing
 from pipelines.identity.lookups import DidResolver
 from pipelines.identity.memory import DEFAULT_KEYS_COUNT
 from pipelines.kafka.admin import check_partitions, topic_ids
+from pipelines.kafka.admission import TOPIC as TABLES
+from pipelines.kafka.admission import Admissions
+from pipelines.kafka.admitting import confirmation, join
 from pipelines.kafka.beat import TOPIC as STATUS
 from pipelines.kafka.copies import Original
 from pipelines.kafka.counts import LoopCounts
@@ -26,7 +29,7 @@ from pipelines.kafka.loop import TransactionalLoop, run_restarting
 from pipelines.kafka.messages import InputMessage, Position
 from pipelines.kafka.reading import read_between, readable_log_ends
 from pipelines.kafka.rereading import OffsetReader
-from pipelines.kafka.topics import Registry, registry
+from pipelines.kafka.topics import Registry
 
 # A predecessor in the slot that was killed is gone at once; one that stops cleanly takes seconds.
 LOCK_TIMEOUT_S = 30.0
@@ -70,7 +73,8 @@ def run(
         limits: bounds of what it keeps.
 
     Raises:
-        ConfigError: topics are missing or not co-partitioned.
+        ConfigError: topics are missing or not co-partitioned, or the deployment has another table
+            of admitted collections.
         BrokerUnavailableError: no broker answers at the start, or another process has the stores.
         FencedError: another process runs in this slot.
         OffsetLostError: frames were deleted before they were read.
@@ -111,13 +115,16 @@ def create_stage(
         limits: bounds of what it keeps.
 
     Raises:
-        ConfigError: topics are missing or not co-partitioned.
+        ConfigError: topics are missing or not co-partitioned, or the deployment has another table
+            of admitted collections.
         BrokerUnavailableError: no broker answers.
     """
-    known = registry()
-    written = ["events", "quarantine", "identities", "parked", *known.specs["records"].topics]
-    partitions_count = check_partitions(kafka, ["frames", *written, STATUS])["frames"]
-    topics = output_topics(kafka, known)
+    needed = ["frames", "events", "quarantine", "identities", "parked", STATUS, TABLES]
+    check_partitions(kafka, needed)
+    known, admissions = join(kafka)
+    needed += known.specs["records"].topics
+    partitions_count = check_partitions(kafka, needed, known)["frames"]
+    topics = output_topics(kafka, known, admissions)
 
     def ends_of(topic: str, partitions: Sequence[int]) -> dict[Position, int]:
         return readable_log_ends(kafka, [(topic, partition) for partition in partitions])
@@ -154,11 +161,19 @@ def create_stage(
         limit_s=limits.waiting_s,
     )
     refusals = RefusalWindow(is_binding=limits.has_refusal_ceiling)
-    return ExplodeStage(keys, identities, waiting, topics, refusals)
+    return ExplodeStage(
+        keys, identities, waiting, topics, refusals, confirmation(kafka, admissions)
+    )
 
 
-def output_topics(kafka: KafkaConfig, topics: Registry) -> OutputTopics:
-    """Returns the physical names of explode's outputs."""
+def output_topics(kafka: KafkaConfig, topics: Registry, admissions: Admissions) -> OutputTopics:
+    """Returns the physical names of explode's outputs.
+
+    Args:
+        kafka: has the prefix.
+        topics: the registry with every collection that is or was admitted.
+        admissions: tells which are.
+    """
     return OutputTopics(
         events=kafka.topic("events"),
         quarantine=kafka.topic("quarantine"),
@@ -169,6 +184,7 @@ def output_topics(kafka: KafkaConfig, topics: Registry) -> OutputTopics:
             nsid: kafka.topic(topics.topic_for_collection(nsid))
             for nsid in topics.admitted_collections
         },
+        admissions=admissions,
     )
 
 

@@ -1,6 +1,6 @@
 """Explode as a stage of the loop: frames in, verdicts, events and records out."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import assert_never
 
 from pipelines import logs
@@ -43,6 +43,7 @@ class ExplodeStage:
         waiting: WaitingFrames,
         topics: OutputTopics,
         refusals: RefusalWindow,
+        confirm_table: Callable[[], None],
     ) -> None:
         """Wires the stage, which closes what it was given.
 
@@ -52,12 +53,15 @@ class ExplodeStage:
             waiting: frames that cannot be judged now.
             topics: where outputs go.
             refusals: the frames judged last; says when too much is refused.
+            confirm_table: called by who is a member of the group; raises `ConfigError` if
+                `topics` does not have the deployment's table of admitted collections any more.
         """
         self._keys = keys
         self._identities = identities
         self._waiting = waiting
         self._topics = topics
         self._refusals = refusals
+        self._confirm_table = confirm_table
         self._kinds = {
             topics.events: "events",
             topics.quarantine: "quarantine",
@@ -116,6 +120,7 @@ class ExplodeStage:
 
     def restore(self, partitions: Sequence[int]) -> Iterator[None]:
         """Reads what the topics say of newly assigned partitions."""
+        self._confirm_table()
         for heard in self._identities.restore(partitions):
             self._hear(heard)
             yield

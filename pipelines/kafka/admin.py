@@ -28,6 +28,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit
 
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError, ConfigError
+from pipelines.kafka.admission import TOPIC as TABLES
+from pipelines.kafka.admission import Admissions
+from pipelines.kafka.admitting import admit, check_nobody_works, configured, load_admissions
 from pipelines.kafka.clients import is_passing
 from pipelines.kafka.topics import PhysicalTopic, Registry, registry
 
@@ -115,6 +118,8 @@ class Plan:
         refused: numbers of partitions that differ.
         foreign: physical names with our prefix that the registry does not know; left alone.
         equal: physical names of topics that are as they should be.
+        admissions: the tables of admitted collections that the deployment has.
+        admit: the table that is to come into force; None if the right one is.
     """
 
     kafka: KafkaConfig
@@ -126,11 +131,13 @@ class Plan:
     refused: tuple[PartitionsDifference, ...]
     foreign: tuple[str, ...]
     equal: tuple[str, ...]
+    admissions: Admissions
+    admit: tuple[str, ...] | None
 
     @property
     def has_changes(self) -> bool:
         """Whether there is something that `apply` would do."""
-        return bool(self.create or self.alter)
+        return bool(self.create or self.alter or self.admit)
 
 
 def plan(
@@ -149,20 +156,34 @@ def plan(
         BrokerUnavailableError: no broker answers.
         ConfigError: the cluster refuses the request, or the settings do not fit it.
     """
-    known = registry()
-    names = [kafka.topic(topic) for topic in known.topics]
-    cluster = _Connection(kafka).observe(names)
-    return compare(kafka, cluster, known, partitions, replication_factor)
+    connection = _Connection(kafka)
+    has_tables = kafka.topic(TABLES) in connection.observe().topics
+    admissions = load_admissions(kafka) if has_tables else Admissions()
+    cluster = connection.observe(map(kafka.topic, _known(kafka, admissions).topics))
+    return compare(kafka, cluster, admissions, partitions, replication_factor)
+
+
+def _known(kafka: KafkaConfig, admissions: Admissions) -> Registry:
+    """Returns the registry with the topics of our table and of all tables before it."""
+    ours = configured(kafka)
+    return ours.admitting({*ours.admitted_collections, *admissions.ever})
 
 
 def compare(
     kafka: KafkaConfig,
     cluster: Cluster,
-    known: Registry,
+    admissions: Admissions,
     partitions: int | None,
     replication_factor: int | None,
 ) -> Plan:
     """Does the work of `plan` for a cluster that was already observed, without a connection.
+
+    Args:
+        kafka: the cluster and the prefix, and our table of admitted collections.
+        cluster: what it says.
+        admissions: the tables that it has.
+        partitions: as for `plan`, as is the next.
+        replication_factor: of topics to be created.
 
     Raises:
         ConfigError: a topic name is too long, or there are fewer brokers than replicas.
@@ -181,7 +202,10 @@ def compare(
     alter: list[ConfigDifference] = []
     refused: list[PartitionsDifference] = []
     equal: list[str] = []
-    wanted = known.physical_topics(kafka, partitions)
+    wanted = _known(kafka, admissions).physical_topics(kafka, partitions)
+    ours_admitted = configured(kafka).admitted_collections
+    current = admissions.current
+    is_in_force = current is not None and current.collections == ours_admitted
     for topic in wanted:
         existing = cluster.topics.get(topic.name)
         if existing is None:
@@ -212,34 +236,44 @@ def compare(
             sorted(name for name in cluster.topics if name.startswith(prefix) and name not in ours)
         ),
         equal=tuple(equal),
+        admissions=admissions,
+        admit=None if is_in_force and admissions.announced is None else ours_admitted,
     )
 
 
 def apply(plan: Plan) -> None:
     """Creates the missing topics and sets the settings that differ; returns when both show.
 
-    A topic that somebody else created in the meantime is no error, unless it differs in what
-    cannot be changed.
+    Then it puts the table of admitted collections into force. A topic that somebody else created
+    in the meantime is no error, unless it differs in what cannot be changed.
 
     Raises:
         BrokerUnavailableError: no broker answers, or the change did not show in time. What was
             done stays; the next run does the rest.
-        ConfigError: the plan has refused differences (nothing was changed then), or the cluster
-            refuses a change.
+        ConfigError: the plan has refused differences, or changes the table while somebody works
+            (nothing was changed then), or the cluster refuses a change.
     """
     _refuse(plan.refused)
-    if not plan.has_changes:
-        return
+    if plan.admit is not None and plan.admissions.current is not None:
+        check_nobody_works(plan.kafka)
+    if plan.create or plan.alter:
+        _apply_topics(plan)
+    if plan.admit is not None:
+        admit(plan.kafka, plan.admit, plan.partitions)
+
+
+def _apply_topics(plan: Plan) -> None:
     connection = _Connection(plan.kafka)
     connection.create(plan.create, plan.replication_factor)
     connection.alter(plan.alter)
-    known = registry()
     changed = {topic.name for topic in plan.create}
     changed |= {difference.topic for difference in plan.alter}
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     while True:
         cluster = connection.observe(changed)
-        left = compare(plan.kafka, cluster, known, plan.partitions, plan.replication_factor)
+        left = compare(
+            plan.kafka, cluster, plan.admissions, plan.partitions, plan.replication_factor
+        )
         _refuse(left.refused)
         if changed <= set(left.equal):
             return
@@ -252,12 +286,15 @@ def apply(plan: Plan) -> None:
         time.sleep(_SETTLE_PAUSE_S)
 
 
-def check_partitions(kafka: KafkaConfig, topics: Iterable[str]) -> dict[str, int]:
+def check_partitions(
+    kafka: KafkaConfig, topics: Iterable[str], known: Registry | None = None
+) -> dict[str, int]:
     """Makes sure, at the start of a stage, that the topics it uses exist and fit together.
 
     Args:
         kafka: the cluster and the prefix.
         topics: logical names.
+        known: the registry that has them; that of the package by default.
 
     Returns:
         The number of partitions by logical name. All that are partitioned by DID have the same.
@@ -267,7 +304,8 @@ def check_partitions(kafka: KafkaConfig, topics: Iterable[str]) -> dict[str, int
         ConfigError: a topic is missing, or counts differ.
         LookupError: a name is not in the registry.
     """
-    specs = {topic: registry().topics[topic] for topic in topics}
+    entries = (known or registry()).topics
+    specs = {topic: entries[topic] for topic in topics}
     existing = _Connection(kafka).observe().topics
     problems: list[str] = []
     counts: dict[str, int] = {}

@@ -9,7 +9,7 @@ Schemas before somebody asks for a validator, and does not check the examples (t
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -111,6 +111,7 @@ class TopicSpec:
         format: what the value is.
         headers: in the order in which they are written.
         versions: of a JSON value, from 1 without gaps; empty for other formats.
+        is_family: whether there is a topic for each of `collections`, and one for the others.
         collections: of a family, the collections with a topic of their own; else empty. The
             families `records` and `latest` have the same.
     """
@@ -125,12 +126,13 @@ class TopicSpec:
     format: Format
     headers: tuple[Header, ...]
     versions: tuple[Version, ...]
+    is_family: bool
     collections: tuple[str, ...]
 
     @property
     def topics(self) -> tuple[str, ...]:
         """The logical names of all topics of this entry."""
-        if not self.collections:
+        if not self.is_family:
             return (self.name,)
         return tuple(f"{self.name}.{last}" for last in (*self.collections, OTHER))
 
@@ -166,8 +168,22 @@ class Registry:
         self._families = {
             spec.name: {nsid: f"{spec.name}.{nsid}" for nsid in spec.collections}
             for spec in specs.values()
-            if spec.collections
+            if spec.is_family
         }
+
+    def admitting(self, collections: Collection[str]) -> "Registry":
+        """Returns the registry of a deployment with another table of collections.
+
+        Args:
+            collections: those whose records have topics of their own.
+        """
+        listed = tuple(sorted(collections))
+        return Registry(
+            {
+                name: replace(spec, collections=listed) if name in self._families else spec
+                for name, spec in self.specs.items()
+            }
+        )
 
     @property
     def admitted_collections(self) -> tuple[str, ...]:
@@ -337,5 +353,6 @@ def _spec(folder: Traversable, entry: Mapping[str, Any]) -> TopicSpec:
             )
             for version in entry.get("versions", [])
         ),
+        is_family="collections" in entry or "collections_of" in entry,
         collections=tuple(entry.get("collections", [])),
     )

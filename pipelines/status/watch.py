@@ -19,12 +19,13 @@ from pipelines import logs
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError, ConfigError, TransientError
 from pipelines.kafka.admin import check_partitions
+from pipelines.kafka.admission import TOPIC as TABLES
+from pipelines.kafka.admitting import deployed
 from pipelines.kafka.beat import TOPIC, Beat, State, parse_beat
 from pipelines.kafka.clients import create_reader, create_status_producer, is_passing
 from pipelines.kafka.lag import Lag, LagReader
 from pipelines.kafka.messages import InputMessage
 from pipelines.kafka.reading import PROGRESS_TIMEOUT_S, input_message
-from pipelines.kafka.topics import registry
 from pipelines.status.history import History
 from pipelines.status.overview import Overview, Supervised, look
 from pipelines.status.stages import STAGES, lag_inputs
@@ -51,11 +52,11 @@ class StatusReader:
             BrokerUnavailableError: no broker answers.
             ConfigError: there is no pipeline with that prefix.
         """
-        check_partitions(kafka, [TOPIC])
+        check_partitions(kafka, [TOPIC, TABLES])
         self._kafka = kafka
         self._consumer = create_reader(kafka)
         self._consumer.assign([TopicPartition(kafka.topic(TOPIC), 0, OFFSET_BEGINNING)])
-        self._lag_reader = LagReader(kafka, lag_inputs(kafka, registry()))
+        self._lag_reader = LagReader(kafka, lag_inputs(kafka, deployed(kafka)[0]))
         self._has_read = False
         self._history = History()
         self._lags: Mapping[str, Lag] = {}

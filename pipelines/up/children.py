@@ -84,7 +84,8 @@ def stages_of(
         shared: options before the command, for all of them.
     """
     servers, prefix = kafka.bootstrap_servers, kafka.topic_prefix
-    cluster = ("--bootstrap-servers", servers, "--topic-prefix", prefix)
+    admitted = [option for nsid in kafka.admitted or () for option in ("--admit", nsid)]
+    cluster = ("--bootstrap-servers", servers, "--topic-prefix", prefix, *admitted)
 
     def stage(name: str, slot: str, stop_order: int, *options: str) -> Child:
         return Child(name, slot, (*shared, name, *options, *cluster), stop_order)

@@ -25,8 +25,8 @@ from pipelines.crawl.lists import HostList
 from pipelines.identity.background import BackgroundFetcher
 from pipelines.identity.fetching import Fetcher, FetchLimits
 from pipelines.identity.pace import PaceLimits
+from pipelines.kafka.admitting import deployed
 from pipelines.kafka.partition import partition_for
-from pipelines.kafka.topics import registry
 
 LISTED_COUNT = 60_000
 KNOWN_COUNT = 30_000
@@ -88,7 +88,7 @@ def _measure_backfill(kafka: KafkaConfig) -> None:
 
 
 def _publish(kafka: KafkaConfig) -> None:
-    topics = output_topics(kafka, registry())
+    topics = output_topics(kafka, *deployed(kafka))
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "linger.ms": 20})
     for number in range(KNOWN_COUNT):
         repository = did(number)

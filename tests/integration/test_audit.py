@@ -22,8 +22,8 @@ from pipelines.compact.provenance import parse_latest
 from pipelines.compact.service import output_topics
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import apply, plan
+from pipelines.kafka.admitting import deployed
 from pipelines.kafka.partition import partition_for
-from pipelines.kafka.topics import registry
 from pipelines.repair.chunks import chunk_message
 from pipelines.repair.manifests import manifest_message
 
@@ -98,7 +98,7 @@ def test_a_record_of_a_fetched_repository_leads_to_its_snapshot(
         for value in chunks
     ]
     messages.append(manifest_message(snapshot, partition, config.topic("snapshots")))
-    topics = output_topics(config, registry())
+    topics = output_topics(config, *deployed(config))
     messages += record_messages(record.did, record.rev, [op], record.source, partition, topics)
     write_messages(config, messages)
     identities = tmp_path / "identities.jsonl"

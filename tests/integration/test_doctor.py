@@ -216,7 +216,7 @@ def test_the_text_has_a_line_for_each_check_and_the_remedy(topic_prefix: str) ->
     marks = [line.split()[:2] for line in lines if not line.startswith(" ")]
     assert ["WRONG", "broker.reachable"] in marks
     assert ["skipped", "topics.partitions"] in marks
-    assert len(marks) == 17
+    assert len(marks) == 18
     assert any(line.lstrip().startswith("→ start a broker") for line in lines)
 
 

@@ -24,11 +24,11 @@ from pipelines.config import KafkaConfig
 from pipelines.explode.outputs import Source, outputs_of
 from pipelines.explode.service import output_topics
 from pipelines.kafka.admin import apply, plan
+from pipelines.kafka.admitting import deployed
 from pipelines.kafka.clients import create_producer
 from pipelines.kafka.messages import InputMessage, OutputMessage
 from pipelines.kafka.partition import partition_for
 from pipelines.kafka.quarantine import quarantine_headers
-from pipelines.kafka.topics import registry
 from pipelines.repair.requests import Cause
 from pipelines.verdict import Proven, Refused, judge_frame
 
@@ -59,7 +59,7 @@ def filled(kafka: str, topic_prefix: str, capture_folder: Path) -> Filled:
 def _refused(config: KafkaConfig, folder: Path) -> list[OutputMessage]:
     """What explode writes of the recording's refused frames, a second of arrival apart."""
     recording = load_recording(folder)
-    topics = output_topics(config, registry())
+    topics = output_topics(config, *deployed(config))
     written: list[OutputMessage] = []
     for offset, frame in enumerate(recording.frames):
         received_us = (FIRST_MS + 1000 * len(written)) * 1000

@@ -24,6 +24,7 @@ from pipelines.kafka.topics import PhysicalTopic, registry
 
 pytestmark = pytest.mark.broker
 
+ONE_PARTITION = ("admissions", "cursors", "epochs", "gaps", "status")
 TIMEOUT_S = 30
 
 
@@ -101,7 +102,7 @@ def test_plan_apply_and_plan_again(
     assert text.endswith("Done.\n")
     topics = client.list_topics(timeout=TIMEOUT_S).topics
     counts = {topic: len(topics[config.topic(topic)].partitions) for topic in registry().topics}
-    assert {counts.pop(topic) for topic in ("cursors", "epochs", "gaps", "status")} == {1}
+    assert {counts.pop(topic) for topic in ONE_PARTITION} == {1}
     assert set(counts.values()) == {3}
     for topic, spec in registry().topics.items():
         assert spec.configs.items() <= get_configs(client, config.topic(topic)).items()

@@ -36,7 +36,7 @@ def create_topics(config: KafkaConfig) -> None:
     plan = admin.plan(config, PARTITIONS)
     wanted = {config.topic(name) for name in TOPICS}
     create = tuple(topic for topic in plan.create if topic.name in wanted)
-    admin.apply(dataclasses.replace(plan, create=create))
+    admin.apply(dataclasses.replace(plan, create=create, admit=None))
 
 
 class RunningBridge:

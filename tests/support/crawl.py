@@ -14,11 +14,11 @@ from pipelines.compact.service import output_topics
 from pipelines.compact.state import Head, RepoState, Sync
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import apply, check_partitions, plan
+from pipelines.kafka.admitting import deployed
 from pipelines.kafka.clients import create_producer
 from pipelines.kafka.messages import Position
 from pipelines.kafka.partition import partition_for
 from pipelines.kafka.reading import read_between, readable_log_ends
-from pipelines.kafka.topics import registry
 from pipelines.repair.requests import Request, parse_request
 
 PARTITIONS = 3
@@ -56,7 +56,7 @@ def write_repos(config: KafkaConfig, states: Sequence[RepoState]) -> None:
     producer = create_producer(config, f"{config.topic_prefix}.compact")
     producer.init_transactions(20)
     producer.begin_transaction()
-    topics = output_topics(config, registry())
+    topics = output_topics(config, *deployed(config))
     for state in states:
         message = repo_message(state, partition_for(state.did, PARTITIONS), topics)
         producer.produce(

@@ -9,6 +9,7 @@ import base64
 from collections import Counter
 from dataclasses import replace
 
+from support.admissions import NOBODY
 from support.network import DirectoryKeys
 
 from pipelines.atproto.cid import encode_cid
@@ -25,7 +26,7 @@ from pipelines.sim.truth import AccountTruth, Truth
 from pipelines.verdict import judge_frame
 
 _HOST = "relay.example"
-_TOPICS = OutputTopics("events", "quarantine", "identities", "parked", "records", {})
+_TOPICS = OutputTopics("events", "quarantine", "identities", "parked", "records", {}, NOBODY)
 
 
 class Reader:

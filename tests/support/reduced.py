@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from confluent_kafka import Producer
+from support.admissions import PACKAGED
 from support.recordings import load_recording
 
 from pipelines.atproto.frames import parse_envelope
@@ -62,8 +63,8 @@ def reduce_recording(folder: Path, config: KafkaConfig, partitions: int) -> Redu
         partitions: of every topic.
     """
     recording = load_recording(folder)
-    explode = explode_topics(config, registry())
-    reduced = Reduced(output_topics(config, registry()))
+    explode = explode_topics(config, registry(), PACKAGED)
+    reduced = Reduced(output_topics(config, registry(), PACKAGED))
     offsets: Counter[int] = Counter()
     for number, frame in enumerate(recording.frames):
         did = parse_envelope(frame).did or ""

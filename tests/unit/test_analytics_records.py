@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+from support.admissions import NOBODY
 from support.recordings import load_recording
 from support.records import record_examples
 
@@ -69,7 +70,7 @@ def test_what_users_write_stays_plain_data(body: dict[str, Any]) -> None:
 
 def test_every_record_of_a_recorded_network_comes_back_as_it_was(capture_folder: Path) -> None:
     recording = load_recording(capture_folder)
-    topics = OutputTopics("events", "quarantine", "identities", "parked", "records", {})
+    topics = OutputTopics("events", "quarantine", "identities", "parked", "records", {}, NOBODY)
     seen_count = 0
     for offset, frame in enumerate(recording.frames):
         received_us = 1_795_360_000_000_000  # after the recording

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 from support import oracle, wire
+from support.admissions import NOBODY
 from support.exports import Export, export, export_tree
 from support.oracle import cid_of, dag_cbor, link
 from support.parsers import PARSERS
@@ -260,7 +261,7 @@ def test_a_record_that_200_ops_name_is_kept_once() -> None:
     assert peak_bytes(lambda: judge_frame(raw, ScriptedKeys(), wire.START_US)) < 5 * len(raw)
 
     source = Source("relay.example.com", 0, InputMessage("frames", 0, 0, 0, None, raw, []))
-    topics = OutputTopics("events", "quarantine", "identities", "parked", "records", {})
+    topics = OutputTopics("events", "quarantine", "identities", "parked", "records", {}, NOBODY)
     outputs = outputs_of(verdict, source, topics)
     bodies = [json.loads(output.value or b"")["record"] for output in outputs[1:]]
     whole_count = RECORDS_BUDGET_BYTES // (6 * 300_000)

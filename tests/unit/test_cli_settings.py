@@ -8,6 +8,7 @@ import pytest
 from pipelines.cli import _defaults, _standpipe
 
 _SHARED = {
+    "admit": "STANDPIPE_ADMIT",
     "bootstrap-servers": "STANDPIPE_BOOTSTRAP_SERVERS",
     "topic-prefix": "STANDPIPE_TOPIC_PREFIX",
 }

@@ -14,7 +14,7 @@ from support.repo import DID
 from pipelines.atproto.commit import parse_commit
 from pipelines.compact.events import Body
 from pipelines.compact.export import ExportError
-from pipelines.compact.outputs import OutputTopics, tombstone_message
+from pipelines.compact.outputs import OutputTopics, tombstone_messages
 from pipelines.compact.provenance import block_of
 from pipelines.compact.state import RepoState
 from pipelines.kafka.messages import OutputMessage
@@ -60,9 +60,8 @@ def test_a_record_that_is_gone_is_not_in_it(tmp_path: Path) -> None:
     gone = "a.b.c/gone"
     state = RepoState(DID, source(), deleted_rev=rev(1))
     written = messages_of(DID, rev(1), {gone: oracle.dag_cbor({})})
-    null = tombstone_message(
-        DID, gone, "", state, 0, OutputTopics("repos", "resyncs", "latest.other", {})
-    )
+    topics = OutputTopics("repos", "resyncs", "latest.other", {})
+    [null] = tombstone_messages(DID, gone, "", state, 0, topics)
     assert export_again(tmp_path, REPO.commit, bodies(REPO), [*written, null]) == REPO.car()
 
 

@@ -25,7 +25,7 @@ from pipelines.compact.outputs import (
     record_headers,
     record_messages,
     repo_message,
-    tombstone_message,
+    tombstone_messages,
 )
 from pipelines.compact.reducer import reduce_event
 from pipelines.compact.state import RepoState, parse_repo
@@ -121,7 +121,7 @@ def test_records_fit_the_contract_of_latest(name: str) -> None:
         assert required <= headers.keys()
         assert headers["operation"] == op["operation"].encode()
         assert headers.get("prev") == (None if op["prev"] is None else op["prev"].encode())
-        assert record_headers(message.headers) == (event.signed.rev, op["cid"])
+        assert record_headers(message.headers) == (event.signed.rev, op["cid"], False)
         if op["operation"] == "delete":
             assert message.value is None
             continue
@@ -161,7 +161,7 @@ def test_the_tombstone_of_a_deleted_account_has_the_last_revision() -> None:
     ):
         state = reduce_event(state, event, 0).state
     assert state is not None
-    message = tombstone_message(DID, "a.b.c/1", "x", state, PARTITION, TOPICS)
+    [message] = tombstone_messages(DID, "a.b.c/1", "x", state, PARTITION, TOPICS)
     assert (message.key, message.value) == (f"at://{DID}/a.b.c/1".encode(), None)
     assert dict(message.headers) == {
         "did": DID.encode(),

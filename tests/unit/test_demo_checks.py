@@ -44,6 +44,7 @@ def outcome() -> Outcome:
         events=Counter(commit=3, account=1),
         records=Counter({POST: 2, "com.example.note": 1, "com.example.other": 1}),
         minutes=Counter({("t0", POST): 1, ("t1", POST): 1, ("t1", "other"): 2}),
+        admitted=(POST,),
         repos={
             ALICE: held(ALICE, {"a/1": "x", "a/2": "y"}),
             BOB: held(BOB, {"a/1": "z"}),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.admissions import NOBODY
 from support.identities import (
     ALICE,
     BOB,
@@ -137,8 +138,10 @@ class World:
             outlook=self.ring.outlook,
             clock_us=self.clock,
         )
-        topics = OutputTopics("events", "quarantine", TOPIC, "parked", "records.other", {})
-        self.stage = ExplodeStage(self.ring, self.held, waiting, topics, RefusalWindow(CEILING))
+        topics = OutputTopics("events", "quarantine", TOPIC, "parked", "records.other", {}, NOBODY)
+        self.stage = ExplodeStage(
+            self.ring, self.held, waiting, topics, RefusalWindow(CEILING), lambda: None
+        )
 
     def restore(self, partitions: Sequence[int] = (PARTITION,)) -> None:
         for _ in self.stage.restore(partitions):

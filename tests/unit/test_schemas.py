@@ -29,6 +29,7 @@ SCHEMA_FILES = sorted(FOLDER.glob("json/*/*.json"))
 EXAMPLE_FILES = sorted(FOLDER.glob("examples/*/*/*.json"))
 # What tells the variants of a value apart, and the variants that must have an example.
 KINDS = {
+    "admissions": (None, set()),
     "crawls": ("state", {"running", "done", "cut"}),
     "cursors": (None, set()),
     "epochs": (None, set()),

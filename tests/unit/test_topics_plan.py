@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from support.admissions import PACKAGED
 
 from pipelines.config import KafkaConfig
 from pipelines.errors import ConfigError
@@ -42,7 +43,7 @@ def changed(base: Cluster, **topics: ExistingTopic | None) -> Cluster:
 def compare(
     found: Cluster, partitions: int | None = None, replication_factor: int | None = None
 ) -> admin.Plan:
-    return admin.compare(KAFKA, found, registry(), partitions, replication_factor)
+    return admin.compare(KAFKA, found, PACKAGED, partitions, replication_factor)
 
 
 def test_an_empty_cluster_gets_every_topic() -> None:
@@ -115,8 +116,10 @@ def test_the_common_count_is_that_of_frames() -> None:
 def test_another_count_is_refused_for_every_topic_that_has_the_old_one() -> None:
     plan = compare(cluster(partitions=4), partitions=8)
     assert PartitionsDifference("p.frames", 4, 8) in plan.refused
-    assert len(plan.refused) == len(registry().topics) - 5
-    assert {"p.crawls", "p.cursors", "p.epochs", "p.gaps", "p.status"} == set(plan.equal)
+    assert len(plan.refused) == len(registry().topics) - 6
+    assert set(plan.equal) == {
+        f"p.{name}" for name in ("admissions", "crawls", "cursors", "epochs", "gaps", "status")
+    }
 
 
 def test_a_count_that_is_always_the_same_is_refused_too() -> None:

@@ -38,6 +38,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
     topics = registry().topics
     families = ("records.", "latest.")
     assert {topic for topic in topics if not topic.startswith(families)} == {
+        "admissions",
         "frames",
         "crawls",
         "cursors",
@@ -58,7 +59,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
     assert "records.app.bsky.feed.like" in topics
     assert "records.other" in topics
     assert "records" not in topics
-    assert len(topics) == 16 + 2 * (len(registry().admitted_collections) + 1)
+    assert len(topics) == 17 + 2 * (len(registry().admitted_collections) + 1)
 
 
 def test_entry_is_typed() -> None:
