@@ -43,7 +43,7 @@ def run(_rounds: int) -> None:
     """Prints the table."""
     network = GeneratedNetwork(Settings(ACCOUNTS_COUNT, mix=_MIX), events_count=_EVENTS_COUNT)
     faults = Faults(plc_per_s=DEFAULT_PLC_PER_S)
-    with running_broker() as bootstrap, SimServer(network, faults=faults) as sim:
+    with running_broker() as broker, SimServer(network, faults=faults) as sim:
         frames = asyncio.run(_commits(sim))
         assert len(frames) == ACCOUNTS_COUNT
         click.echo(
@@ -52,7 +52,7 @@ def run(_rounds: int) -> None:
         )
         click.echo(f"{'':16}  import s  worker s  requests")
         for is_imported in (False, True):
-            kafka = KafkaConfig(bootstrap, f"bench-{uuid.uuid4().hex[:8]}")
+            kafka = KafkaConfig(broker.bootstrap_servers, f"bench-{uuid.uuid4().hex[:8]}")
             apply(plan(kafka, PARTITIONS))
             before_count = sum(sim.status()["requests"].values())
             import_s = _import(kafka, sim) if is_imported else 0.0

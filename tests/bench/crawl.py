@@ -35,8 +35,8 @@ PAGE_SIZE = 1_000
 
 def run(_rounds: int) -> None:
     """Prints how fast repositories are taken into account, and how fast they are asked for."""
-    with running_broker() as bootstrap:
-        kafka = KafkaConfig(bootstrap, f"bench-{uuid.uuid4().hex[:8]}")
+    with running_broker() as broker:
+        kafka = KafkaConfig(broker.bootstrap_servers, f"bench-{uuid.uuid4().hex[:8]}")
         create_topics(kafka)
         _publish(kafka)
         click.echo("backfill through the broker, up to the requests")

@@ -62,8 +62,8 @@ def run(rounds: int) -> None:
             times[name].append(time.process_time() - started_s)
     for name, taken in times.items():
         _print(name, min(taken), median(taken))
-    with running_broker() as bootstrap:
-        cpu_s, taken_s = _import(bootstrap, lines)
+    with running_broker() as broker:
+        cpu_s, taken_s = _import(broker.bootstrap_servers, lines)
     _print("+ the topic, through the broker", cpu_s, cpu_s)
     click.echo(f"by the clock, broker beside it: {OPERATIONS_COUNT / taken_s:,.0f} operations/s")
 

@@ -1,14 +1,13 @@
-"""Measures what the pipeline costs: `make bench`, or `python tests/bench/run.py --help`.
+"""Measures what the pipeline costs: `make bench`, or `python tests/bench/run.py [SECTION …]`.
 
-Every section prints a table of its own. Times are of this machine in this minute: compare the
-lines of one run with each other, not with another run.
+Every section prints a table of its own; by default all of them do. Times are of this machine in
+this minute: compare the lines of one run with each other, not with another run.
 """
 
 import argparse
-import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,23 +15,34 @@ import click
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench import broker, cold_start, compact, crawl, hot_path, identities, mirror, repo, sim
+from bench import (
+    broker,
+    cold_start,
+    crawl,
+    hot_path,
+    identities,
+    mirror,
+    pipeline,
+    processors,
+    repo,
+    sim,
+)
 
 _PACKAGES = ("libipld", "cbrrr", "coincurve", "cryptography", "orjson", "atproto")
 _CPU_INFO = Path("/proc/cpuinfo")
 
 # In the order in which they are run; each takes the number of rounds.
-_SECTIONS: tuple[Callable[[int], None], ...] = (
-    hot_path.run,
-    repo.run,
-    identities.run,
-    sim.run,
-    broker.run,
-    compact.run,
-    crawl.run,
-    mirror.run,
-    cold_start.run,
-)
+_SECTIONS: Mapping[str, Callable[[int], None]] = {
+    "hot-path": hot_path.run,
+    "repo": repo.run,
+    "identities": identities.run,
+    "sim": sim.run,
+    "transactions": broker.run,
+    "pipeline": pipeline.run,
+    "crawl": crawl.run,
+    "mirror": mirror.run,
+    "cold-start": cold_start.run,
+}
 
 
 def machine() -> str:
@@ -44,20 +54,25 @@ def machine() -> str:
     ]
     cpu = models[0] if models else platform.processor() or platform.machine()
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    return f"{cpu}, {os.cpu_count()} CPUs, Python {platform.python_version()}\n{packages}"
+    return f"{cpu}, Python {platform.python_version()}, {processors.load()}\n{packages}"
 
 
 def main() -> None:
-    """Reads the command line and runs every section."""
+    """Reads the command line and runs the sections."""
     parser = argparse.ArgumentParser(description="Measure what the pipeline costs.")
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=f"one of {', '.join(_SECTIONS)}"
+    )
     parser.add_argument("--rounds", type=int, default=40, help="rounds of each measurement")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds is at least 1")
+    if unknown := [name for name in arguments.sections if name not in _SECTIONS]:
+        parser.error(f"no section {unknown[0]!r}: there are {', '.join(_SECTIONS)}")
     click.echo(machine())
-    for run in _SECTIONS:
+    for name in arguments.sections or _SECTIONS:
         click.echo()
-        run(arguments.rounds)
+        _SECTIONS[name](arguments.rounds)
 
 
 if __name__ == "__main__":
