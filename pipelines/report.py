@@ -99,7 +99,7 @@ def report_frame(frame: bytes, keys: KeyLookup, received_us: int | None) -> Fram
     Args:
         frame: a websocket message.
         keys: where to look up signing keys.
-        received_us: as in `pipelines.verdict.judge_frame`.
+        received_us: as in `pipelines.verdict.Arrival`.
 
     Raises:
         IdentityUnavailableError: the signing key cannot be looked up now.

@@ -17,6 +17,7 @@ from pipelines.atproto.commit import VerifiedCommit, VerifiedOp, VerifiedSync
 from pipelines.atproto.errors import DagCborError, Reason
 from pipelines.atproto.frames import AccountMessage, IdentityMessage
 from pipelines.explode.pointers import Pointer
+from pipelines.explode.sources import Source
 from pipelines.kafka.admission import Admissions
 from pipelines.kafka.messages import Headers, InputMessage, OutputMessage
 from pipelines.kafka.quarantine import quarantine_headers
@@ -55,21 +56,6 @@ class OutputTopics:
         if self.admissions.admits(collection, frame.partition, frame.offset):
             return self.records_by_collection[collection]
         return self.records_other
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a frame came from.
-
-    Attributes:
-        host: the upstream.
-        received_us: when the bridge received it, microseconds since the epoch.
-        message: the message of `frames` that holds it.
-    """
-
-    host: str
-    received_us: int
-    message: InputMessage
 
 
 def outputs_of(verdict: Verdict, source: Source, topics: OutputTopics) -> list[OutputMessage]:

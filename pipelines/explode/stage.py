@@ -7,12 +7,13 @@ from pipelines import logs
 from pipelines.atproto.commit import VerifiedCommit
 from pipelines.atproto.errors import Reason
 from pipelines.atproto.frames import IdentityMessage
-from pipelines.atproto.syntax import Did
 from pipelines.errors import IdentityUnavailableError
 from pipelines.explode.ceiling import RefusalWindow
 from pipelines.explode.identities import HeldIdentities
-from pipelines.explode.outputs import OutputTopics, Source, given_up_outputs, outputs_of
-from pipelines.explode.pointers import SIGNED_KINDS, Pointer
+from pipelines.explode.judging import GroupJudge
+from pipelines.explode.outputs import OutputTopics, given_up_outputs, outputs_of
+from pipelines.explode.pointers import Pointer
+from pipelines.explode.sources import Source, did_of, is_signed, source_of
 from pipelines.explode.waiting import WaitingFrames
 from pipelines.identity.entries import IdentityEntry
 from pipelines.identity.keyring import KeyRing
@@ -23,8 +24,6 @@ from pipelines.kafka.messages import InputMessage, OutputMessage, Position
 from pipelines.verdict import Proven, Refused, Skipped, Unsigned, Verdict, judge_frame
 
 STAGE = "explode"
-
-_SIGNED_KINDS = frozenset(kind.encode() for kind in SIGNED_KINDS)
 
 _log = logs.get_logger(STAGE)
 
@@ -57,6 +56,7 @@ class ExplodeStage:
                 `topics` does not have the deployment's table of admitted collections any more.
         """
         self._keys = keys
+        self._judge = GroupJudge(keys, waiting.holds)
         self._identities = identities
         self._waiting = waiting
         self._topics = topics
@@ -96,9 +96,10 @@ class ExplodeStage:
         self._keys.prefetch(
             did
             for message in batch
-            if _needs_key(message)
-            and not self._waiting.holds(did := _did(message), message.partition)
+            if is_signed(message)
+            and not self._waiting.holds(did := did_of(message), message.partition)
         )
+        self._judge.begin(batch)
 
     def process(self, message: InputMessage) -> Sequence[OutputMessage]:
         """Proves one frame and returns what it causes, or parks it.
@@ -107,12 +108,12 @@ class ExplodeStage:
             IdentityUnavailableError: as many frames wait as may.
             RefusalCeilingError: too much is refused; nothing of the batch may be committed.
         """
-        did = _did(message)
+        did = did_of(message)
         if self._waiting.holds(did, message.partition):
             outputs = [self._waiting.park(message, did, None)]
         else:
             try:
-                outputs = self._judge(message)
+                outputs = self._outputs(*self._judge.judge(message))
             except IdentityUnavailableError as error:
                 outputs = [self._waiting.park(message, did, error)]
         self._count(outputs)
@@ -130,7 +131,7 @@ class ExplodeStage:
         """Takes in what others learned of identities, and tries frames again that had to wait."""
         self._hear(self._identities.follow())
         self._keys.prefetch((), 0.0)  # what is not known now is not waited for
-        work = self._waiting.revisit(partitions, self._judge, self._give_up)
+        work = self._waiting.revisit(partitions, self._judge_again, self._give_up)
         if work is not None:
             self._count(work.outputs)
         return work
@@ -149,16 +150,20 @@ class ExplodeStage:
         for entry in heard:
             self._keys.hear(entry)
 
-    def _judge(self, message: InputMessage) -> list[OutputMessage]:
-        """Proves one frame and returns what it causes.
+    def _judge_again(self, message: InputMessage) -> list[OutputMessage]:
+        source = source_of(message)
+        verdict = judge_frame(message.value or b"", self._keys, source.received_us)
+        return self._outputs(source, verdict)
+
+    def _outputs(self, source: Source, verdict: Verdict) -> list[OutputMessage]:
+        """Returns what a frame causes.
 
         Raises:
-            IdentityUnavailableError: nobody can tell the signing key now.
+            IdentityUnavailableError: its account may be one that was made just now.
             RefusalCeilingError: with this one too much is refused.
         """
-        source = source_of(message)
-        did = _did(message)
-        verdict = judge_frame(message.value or b"", self._keys, source.received_us)
+        message = source.message
+        did = did_of(message)
         if isinstance(verdict, Unsigned):
             # The document or the hosting may have changed: ask again before the next commit.
             self._keys.forget(verdict.message.did, source.received_us)
@@ -207,16 +212,6 @@ class ExplodeStage:
             self.tally.add("written", self._kinds.get(output.topic, "records"))
 
 
-def source_of(message: InputMessage) -> Source:
-    """Returns where a frame came from, by the headers that the bridge wrote."""
-    headers = dict(message.headers)
-    return Source(
-        host=headers["host"].decode(),
-        received_us=int(headers["received_us"]),
-        message=message,
-    )
-
-
 def _category(verdict: Verdict) -> tuple[str, str]:
     """Returns the group in which a verdict is counted, and its member."""
     match verdict:
@@ -230,12 +225,3 @@ def _category(verdict: Verdict) -> tuple[str, str]:
             return "skipped", envelope.kind
         case _:
             assert_never(verdict)
-
-
-def _needs_key(message: InputMessage) -> bool:
-    return any(name == "kind" and value in _SIGNED_KINDS for name, value in message.headers)
-
-
-def _did(message: InputMessage) -> Did:
-    # The bridge keys each frame by the DID that it read in it.
-    return Did((message.key or b"").decode())

@@ -89,7 +89,7 @@ class Stage(Protocol):
         """
 
     def process(self, message: InputMessage) -> Sequence[OutputMessage]:
-        """Computes the outputs of one message.
+        """Computes the outputs of one message, the next of the batch that was prepared.
 
         It is called again for the same message after a `TransientError`, a `discard` or a
         restart, and must then give outputs of the same meaning. A stage with state changes it

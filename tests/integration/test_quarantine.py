@@ -21,8 +21,9 @@ from pipelines.compact.events import Signed
 from pipelines.compact.events import Source as SourceOfState
 from pipelines.compact.state import Head, RepoState, Sync
 from pipelines.config import KafkaConfig
-from pipelines.explode.outputs import Source, outputs_of
+from pipelines.explode.outputs import outputs_of
 from pipelines.explode.service import output_topics
+from pipelines.explode.sources import Source
 from pipelines.kafka.admin import apply, plan
 from pipelines.kafka.admitting import deployed
 from pipelines.kafka.clients import create_producer

@@ -19,7 +19,8 @@ from pipelines.compact.events import Signed, parse_event
 from pipelines.compact.events import Source as CompactSource
 from pipelines.compact.reducer import Outcome, reduce_event
 from pipelines.compact.state import Head, RepoState, Sync
-from pipelines.explode.outputs import OutputTopics, Source, outputs_of
+from pipelines.explode.outputs import OutputTopics, outputs_of
+from pipelines.explode.sources import Source
 from pipelines.kafka.messages import InputMessage
 from pipelines.sim.events import Event
 from pipelines.sim.truth import AccountTruth, Truth

@@ -16,8 +16,9 @@ from pipelines.compact.reducer import reduce_event
 from pipelines.compact.service import output_topics
 from pipelines.compact.state import RepoState
 from pipelines.config import KafkaConfig
-from pipelines.explode.outputs import Source, outputs_of
+from pipelines.explode.outputs import outputs_of
 from pipelines.explode.service import output_topics as explode_topics
+from pipelines.explode.sources import Source
 from pipelines.kafka.messages import InputMessage, OutputMessage
 from pipelines.kafka.partition import partition_for
 from pipelines.kafka.topics import registry

@@ -11,7 +11,8 @@ from support.recordings import load_recording
 from support.records import record_examples
 
 from pipelines.analytics.records import Record
-from pipelines.explode.outputs import OutputTopics, Source, outputs_of
+from pipelines.explode.outputs import OutputTopics, outputs_of
+from pipelines.explode.sources import Source
 from pipelines.kafka.messages import InputMessage
 from pipelines.kafka.topics import validator
 from pipelines.verdict import judge_frame

@@ -38,9 +38,9 @@ from pipelines.explode.outputs import (
     EVENT_JSON_BUDGET_BYTES,
     RECORDS_BUDGET_BYTES,
     OutputTopics,
-    Source,
     outputs_of,
 )
+from pipelines.explode.sources import Source
 from pipelines.inspection.tree import survey_tree
 from pipelines.kafka.messages import InputMessage
 from pipelines.verdict import Proven, judge_frame

@@ -38,7 +38,7 @@ from pipelines.identity.entries import (
 from pipelines.identity.keyring import KeyRing
 from pipelines.kafka.copies import CopyMeta, Original
 from pipelines.kafka.following import Follower
-from pipelines.kafka.messages import InputMessage, Position
+from pipelines.kafka.messages import InputMessage, OutputMessage, Position
 
 TOPIC = "identities"
 PARTITION = 0
@@ -147,6 +147,10 @@ class World:
         for _ in self.stage.restore(partitions):
             pass
 
+    def process(self, frame: InputMessage) -> Sequence[OutputMessage]:
+        self.stage.prepare([frame])
+        return self.stage.process(frame)
+
     def entry(self) -> IdentityEntry:
         """Alice's old key, as of now."""
         identity = Identity(ALICE, OLD_KEY, None, None)
@@ -240,7 +244,7 @@ def test_what_is_known_of_an_account_goes_out_with_a_frame_that_is_given_up(
     encoded = [(name, str(header).encode()) for name, header in headers.items()]
     frame = InputMessage("frames", PARTITION, 0, 0, DID.encode(), value, encoded)
     world.resolver.unavailable[DID] = None
-    assert [message.topic for message in world.stage.process(frame)] == ["parked"]
+    assert [message.topic for message in world.process(frame)] == ["parked"]
     world.held.keep(stale(replace(world.entry(), did=DID)))
     world.clock.turn(DEFAULT_LIMIT_S)
     work = world.stage.background([PARTITION])
@@ -260,9 +264,7 @@ def test_refusals_across_accounts_and_servers_stop_the_worker(world: World) -> N
         world.topic.write(replace(world.entry(), did=did, pds=f"https://{server}.example"))
     world.stage.background([PARTITION])
     for did in (ALICE, BOB, CAROL):
-        assert [message.topic for message in world.stage.process(unreadable(did))] == [
-            "quarantine"
-        ]
+        assert [message.topic for message in world.process(unreadable(did))] == ["quarantine"]
     with pytest.raises(RefusalCeilingError, match="4 accounts on 3 known servers"):
-        world.stage.process(unreadable(DAVE))
+        world.process(unreadable(DAVE))
     assert world.stage.groups["refused_lately"] == {"frames": 4, "accounts": 4, "servers": 3}
