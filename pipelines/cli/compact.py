@@ -7,6 +7,7 @@ import click
 from pipelines.cli.metrics_option import metrics_option
 from pipelines.cli.options import kafka_options
 from pipelines.compact import service
+from pipelines.compact.writer import OnInactive
 from pipelines.config import KafkaConfig, state_directory
 from pipelines.process import stop_event
 
@@ -36,9 +37,20 @@ from pipelines.process import stop_event
     "they are until the chain closes by itself or somebody else asks; what is answered is applied "
     "in any case.",
 )
+@click.option(
+    "--on-inactive",
+    type=click.Choice([choice.value for choice in OnInactive]),
+    default=OnInactive.KEEP.value,
+    show_default=True,
+    help="What becomes of the records of accounts that are suspended, taken down or deactivated: "
+    "keep them for whoever follows repos, or purge them with nulls, as those of deleted accounts. "
+    "An account that returns is asked for anew either way.",
+)
 @metrics_option
 @kafka_options
-def command(slot: str, state_dir: Path | None, is_repairing: bool, kafka: KafkaConfig) -> None:
+def command(
+    slot: str, state_dir: Path | None, is_repairing: bool, on_inactive: str, kafka: KafkaConfig
+) -> None:
     """Keep the latest state: atproto.events, snapshots → repos, latest.*, resyncs.
 
     \b
@@ -62,4 +74,11 @@ def command(slot: str, state_dir: Path | None, is_repairing: bool, kafka: KafkaC
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     folder = state_dir or state_directory() / "compact" / kafka.topic_prefix / slot
     with stop_event() as stop:
-        service.run(kafka, folder, slot=slot, is_repairing=is_repairing, should_stop=stop.is_set)
+        service.run(
+            kafka,
+            folder,
+            slot=slot,
+            is_repairing=is_repairing,
+            on_inactive=OnInactive(on_inactive),
+            should_stop=stop.is_set,
+        )

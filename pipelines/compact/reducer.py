@@ -129,7 +129,7 @@ def with_status(
         return state
     # What is missing by then is asked for when the account returns.
     state = replace(state, requested_us=None)
-    return _without_repository(state) if status == DELETED else state
+    return without_repository(state) if status == DELETED else state
 
 
 def is_older(mark: AccountMark, known: AccountMark | None) -> bool:
@@ -144,7 +144,8 @@ def is_older(mark: AccountMark, known: AccountMark | None) -> bool:
     return mark.seq <= known.seq and is_earlier
 
 
-def _without_repository(state: RepoState) -> RepoState:
+def without_repository(state: RepoState) -> RepoState:
+    """Returns the state of an account whose records are to go, up to the newest known revision."""
     revs = [signed.rev for signed in (state.seen, state.head and state.head.signed) if signed]
     if state.deleted_rev is not None:
         revs.append(state.deleted_rev)

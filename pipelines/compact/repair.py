@@ -18,6 +18,7 @@ The rules, in the order of their checks:
     I-04        otherwise records are created, updated and deleted until they are the snapshot's
     I-02, I-03  what came meanwhile and is above it is judged then, as if it came now
     I-08        a server that has no repository to give says why: that is the account's status
+    H-11        an account that returns is asked for, because something may be missing
 
 Source: atproto.com/specs/sync "Record-Level Synchronization"; draft-holmgren-at-repository
 "Re-synchronization".
@@ -29,7 +30,6 @@ from typing import assert_never
 
 from pipelines.compact.events import Event, Signed, Source, UnresolvedEvent
 from pipelines.compact.reducer import (
-    DELETED,
     Outcome,
     Reduction,
     decided_rev,
@@ -47,7 +47,7 @@ from pipelines.compact.state import (
     RepoState,
     Sync,
 )
-from pipelines.repair.manifests import Absent, Manifest, RepoError, Snapshot
+from pipelines.repair.manifests import Absent, Manifest, Snapshot
 from pipelines.repair.requests import Cause, Request
 
 # After so long a request is taken for lost: it is about to leave its topic.
@@ -141,20 +141,24 @@ def replay(state: RepoState, event: Event | None) -> Reduction:
     return reduction._replace(state=_settled(after))
 
 
-def request_for(state: RepoState, now_us: int) -> Request | None:
+def request_for(known: RepoState | None, state: RepoState, now_us: int) -> Request | None:
     """Returns the request that a repository needs, or None if it needs none or has one.
 
     Args:
-        state: of the repository.
+        known: the state before; None for a repository that was never heard of.
+        state: the state now.
         now_us: microseconds since the epoch.
     """
+    seen_rev = None if state.seen is None else state.seen.rev
+    if known is not None and state.active and not known.active:
+        # Nobody was to pass on what happened meanwhile, and a deletion may be taken back.
+        return Request(state.did, Cause.REACTIVATION, state.reason, seen_rev, None, now_us)
     is_lost = state.applying is not None and state.applying.is_lost
     if not state.active or (state.sync is not Sync.DESYNCHRONIZED and not is_lost):
         return None
     if state.requested_us is not None and now_us - state.requested_us < REQUEST_LIFE_US:
         return None
-    assert state.seen is not None
-    return Request(state.did, Cause.DESYNCHRONIZED, state.reason, state.seen.rev, None, now_us)
+    return Request(state.did, Cause.DESYNCHRONIZED, state.reason, seen_rev, None, now_us)
 
 
 def _reduce_snapshot(
@@ -200,9 +204,8 @@ def _reduce_absent(state: RepoState, absent: Absent, source: Source) -> Reductio
     if is_older(mark, state.account):
         return Reduction(Outcome.STALE)
     # That one server does not have it is no reason to hide what the account published: it may be
-    # moving, or the server lost it. It only confirms a deletion.
-    is_missing = absent.error is RepoError.NOT_FOUND and state.status != DELETED
-    if is_missing or absent.status is None:
+    # moving, or the server lost it.
+    if absent.status is None:
         return Reduction(Outcome.IGNORED)
     return Reduction(Outcome.ACCOUNT, with_status(state, source, mark, False, absent.status))
 

@@ -17,7 +17,7 @@ from pipelines.compact.reducer import reduce_event
 from pipelines.compact.repair import reduce_answer
 from pipelines.compact.restore import Restoration
 from pipelines.compact.state import finish_purge
-from pipelines.compact.writer import Writer, change_of
+from pipelines.compact.writer import OnInactive, Writer, change_of
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import check_partitions, topic_ids
 from pipelines.kafka.admission import TOPIC as TABLES
@@ -67,6 +67,7 @@ class CompactStage:
         confirm_table: Callable[[], None],
         *,
         is_repairing: bool,
+        on_inactive: OnInactive,
     ) -> None:
         """Wires the stage.
 
@@ -82,6 +83,7 @@ class CompactStage:
             confirm_table: called by who is a member of the group; raises `ConfigError` if
                 `topics` does not have the deployment's table of admitted collections any more.
             is_repairing: whether broken repositories are asked for.
+            on_inactive: what becomes of the records of accounts that are not active.
         """
         self._topics = topics
         self._confirm_table = confirm_table
@@ -92,7 +94,9 @@ class CompactStage:
         self._clock_ms = clock_ms
         self._held: dict[int, HeldPartition] = {}
         self.tally = Tally()
-        self._writer = Writer(topics, self.tally, is_repairing=is_repairing)
+        self._writer = Writer(
+            topics, self.tally, is_repairing=is_repairing, on_inactive=on_inactive
+        )
         self._applier = applier(self._writer, self.tally)
 
     def groups(self) -> dict[str, Mapping[str, int]]:
@@ -208,6 +212,7 @@ def run(
     *,
     slot: str,
     is_repairing: bool,
+    on_inactive: OnInactive,
     should_stop: Callable[[], bool],
 ) -> None:
     """Runs one compact process until it is asked to stop.
@@ -217,6 +222,7 @@ def run(
         folder: for the stores of this slot; made if missing.
         slot: stable name of this process among its kind.
         is_repairing: whether repositories in which something is missing are asked for.
+        on_inactive: what becomes of the records of accounts that are not active.
         should_stop: asked between batches.
 
     Raises:
@@ -225,7 +231,7 @@ def run(
         FencedError: another process runs in this slot.
         OffsetLostError: events were deleted before they were read.
     """
-    stage = create_stage(kafka, folder, is_repairing=is_repairing)
+    stage = create_stage(kafka, folder, is_repairing=is_repairing, on_inactive=on_inactive)
     counts = LoopCounts()
 
     def create() -> TransactionalLoop:
@@ -249,13 +255,16 @@ def run(
         run_restarting(create, should_stop)
 
 
-def create_stage(kafka: KafkaConfig, folder: Path, *, is_repairing: bool) -> CompactStage:
+def create_stage(
+    kafka: KafkaConfig, folder: Path, *, is_repairing: bool, on_inactive: OnInactive
+) -> CompactStage:
     """Returns the stage of a deployment, with nothing restored.
 
     Args:
         kafka: the cluster.
         folder: for the stores.
         is_repairing: whether repositories in which something is missing are asked for.
+        on_inactive: what becomes of the records of accounts that are not active.
 
     Raises:
         ConfigError: topics are missing or not co-partitioned, or the deployment has another table
@@ -299,6 +308,7 @@ def create_stage(kafka: KafkaConfig, folder: Path, *, is_repairing: bool) -> Com
         _now_ms,
         confirmation(kafka, admissions),
         is_repairing=is_repairing,
+        on_inactive=on_inactive,
     )
 
 

@@ -196,7 +196,7 @@ def test_two_processes_cannot_share_stores(
     with Running(config, folder):
         wait_until((folder / "lock").exists, "the first to have the stores")
         with pytest.raises(BrokerUnavailableError, match="has the stores in"):
-            service.run(config, folder, slot="1", is_repairing=True, should_stop=lambda: False)
+            Running(config, folder, "1").run()
 
 
 def test_a_deleted_account_loses_its_records_in_slices(

@@ -154,7 +154,7 @@ class World:
             self.apply(ops, event.signed.rev)
         if state is None:
             return
-        if request_for(state, 5) is not None:
+        if request_for(self.state, state, 5) is not None:
             self.requests_count += 1
             state = replace(state, requested_us=5)
         self.state = state

@@ -9,31 +9,44 @@ from typing import Self
 from support.kafka import is_caught_up, wait_until
 
 from pipelines.compact import service
+from pipelines.compact.writer import OnInactive
 from pipelines.config import KafkaConfig
 
 
 class Running:
     """A compact process in a thread; leaving the context stops it and raises what it raised."""
 
-    def __init__(self, config: KafkaConfig, folder: Path, slot: str = "0") -> None:
+    def __init__(
+        self,
+        config: KafkaConfig,
+        folder: Path,
+        slot: str = "0",
+        on_inactive: OnInactive = OnInactive.KEEP,
+    ) -> None:
         self._config = config
         self._folder = folder
         self._slot = slot
+        self._on_inactive = on_inactive
         self._stop = threading.Event()
         self._failures: list[BaseException] = []
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
         try:
-            service.run(
-                self._config,
-                self._folder,
-                slot=self._slot,
-                is_repairing=True,
-                should_stop=self._stop.is_set,
-            )
+            self.run()
         except BaseException as error:  # noqa: BLE001 - raised again by __exit__
             self._failures.append(error)
+
+    def run(self) -> None:
+        """Runs in this thread until it is asked to stop."""
+        service.run(
+            self._config,
+            self._folder,
+            slot=self._slot,
+            is_repairing=True,
+            on_inactive=self._on_inactive,
+            should_stop=self._stop.is_set,
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -20,7 +20,7 @@ from pipelines.compact.reducer import reduce_event
 from pipelines.compact.repair import reduce_answer
 from pipelines.compact.state import RepoState, Sync
 from pipelines.compact.store import Changes, Meta, Store
-from pipelines.compact.writer import Writer, change_of
+from pipelines.compact.writer import OnInactive, Writer, change_of
 from pipelines.errors import BrokerUnavailableError
 from pipelines.kafka.counts import Tally
 from pipelines.kafka.messages import InputMessage, OutputMessage
@@ -83,7 +83,7 @@ class Bench:
             store.write(Changes(), Meta({"t": "id"}))
         self.held = HeldPartition(store)
         self.tally = Tally()
-        self.writer = Writer(TOPICS, self.tally, is_repairing=True)
+        self.writer = Writer(TOPICS, self.tally, is_repairing=True, on_inactive=OnInactive.KEEP)
         self.applier = self.create_applier()
         self.outputs: list[OutputMessage] = []
 

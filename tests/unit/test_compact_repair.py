@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 from support.answers import absent, chunk_values, record_cid, snapshot_of
-from support.events import DID, HOST, account, commit, create, refused, rev, sync, unresolved
+from support.events import DID, account, commit, create, refused, rev, sync, unresolved
 
+from pipelines.atproto.syntax import Tid
 from pipelines.compact.events import Event, Source
 from pipelines.compact.reducer import Outcome, reduce_event
 from pipelines.compact.repair import (
@@ -191,7 +192,7 @@ def test_the_first_that_does_not_chain_breaks_it_anew_and_the_rest_waits_on() ->
     # Its own break, not the one that was repaired.
     assert broken.desynchronized_us == 1_000_007
     assert broken.waiting == (Waiting(rev(7), 103), Waiting(rev(8), 104))
-    assert request_for(broken, 5) == Request(
+    assert request_for(None, broken, 5) == Request(
         DID, Cause.DESYNCHRONIZED, Desync.CHAIN_SINCE, rev(8), None, 5
     )
 
@@ -246,13 +247,13 @@ def test_chunks_that_are_lost_before_anything_changed_leave_the_head() -> None:
         Desync.CHAIN_SINCE,
         None,
     )
-    assert request_for(state, 5) is not None
+    assert request_for(None, state, 5) is not None
 
 
 def test_chunks_that_are_lost_half_way_need_another_snapshot() -> None:
     state = lost(after_slice(after(FIRST, SNAPSHOT), 0, 0, "a.b.c/1"))
     assert (state.sync, state.pending_snapshot) == (Sync.APPLYING, None)
-    request = request_for(state, 5)
+    request = request_for(None, state, 5)
     assert request is not None
     assert request.min_rev == rev(5)
     # Nothing continues what is half-way, not even the head's own root.
@@ -271,26 +272,40 @@ def test_chunks_that_are_lost_half_way_need_another_snapshot() -> None:
 
 def test_a_break_is_asked_for_once() -> None:
     state = after(FIRST, commit(4, 3))
-    request = request_for(state, 11)
+    request = request_for(None, state, 11)
     assert request == Request(DID, Cause.DESYNCHRONIZED, Desync.CHAIN_SINCE, rev(4), None, 11)
     asked = replace(state, requested_us=11)
     more = reduce_event(asked, commit(6, 5), 0).state
     assert more is not None
-    assert request_for(more, 12) is None
-    assert request_for(more, 11 + REQUEST_LIFE_US) is not None
+    assert request_for(None, more, 12) is None
+    assert request_for(None, more, 11 + REQUEST_LIFE_US) is not None
     for whole in (after(FIRST), after(FIRST, SNAPSHOT), after(account(1))):
-        assert request_for(whole, FAR_US) is None
+        assert request_for(None, whole, FAR_US) is None
 
 
-def test_an_inactive_account_is_asked_for_when_it_returns() -> None:
+@pytest.mark.parametrize(
+    ("before", "status", "reason", "min_rev"),
+    [
+        ([FIRST], "suspended", None, rev(1)),
+        ([FIRST, commit(4, 3)], "takendown", "chain.since", rev(4)),
+        ([FIRST], "deleted", None, None),
+        ([], "deactivated", None, None),
+    ],
+    ids=["whole", "broken", "deleted", "unknown"],
+)
+def test_an_account_that_returns_is_asked_for(
+    before: list[Event], status: str, reason: str | None, min_rev: str | None
+) -> None:
     """Spec: H-11."""
-    state = replace(after(FIRST, commit(4, 3)), requested_us=11)
-    away = reduce_event(state, account(5, active=False, status="takendown"), 0).state
-    assert away is not None
-    assert request_for(away, FAR_US) is None
+    away = after(*before, account(5, active=False, status=status))
+    known = after(*before) if before else None
+    assert request_for(known, away, FAR_US) is None
     back = reduce_event(away, account(6), 0).state
     assert back is not None
-    assert request_for(back, 12) is not None
+    assert request_for(away, back, 12) == Request(
+        DID, Cause.REACTIVATION, reason, Tid(min_rev) if min_rev else None, None, 12
+    )
+    assert request_for(away, reduce_event(away, account(4), 0).state or away, 12) is None
 
 
 # --- servers that have nothing to give
@@ -323,22 +338,15 @@ def test_an_answer_of_before_the_account_s_status_is_stale() -> None:
     assert reduce_answer(known, answer, 9) == (Outcome.STALE, None, ())
 
 
-@pytest.mark.parametrize("status", ["deleted", None])
 @pytest.mark.parametrize("known", [[], [FIRST], [FIRST, account(2, active=False)]])
-def test_that_one_server_does_not_know_it_hides_nothing(
-    known: list[Event], status: str | None
-) -> None:
+def test_that_one_server_does_not_know_it_hides_nothing(known: list[Event]) -> None:
     """A repository may be moving; and servers lose things. Spec: H-05."""
     state = after(*known) if known else None
-    answer = absent(RepoError.NOT_FOUND, status)
+    answer = absent(RepoError.NOT_FOUND, None)
     assert reduce_answer(state, answer, 9) == (Outcome.IGNORED, None, ())
 
 
-def test_not_found_confirms_a_deletion() -> None:
-    state = after(FIRST, account(2, active=False, status="deleted"))
-    reduction = reduce_answer(state, absent(RepoError.NOT_FOUND, "deleted"), 9)
-    assert reduction.outcome is Outcome.ACCOUNT
-    assert reduction.state is not None
-    assert (reduction.state.active, reduction.state.status) == (False, "deleted")
-    assert reduction.state.account is not None
-    assert reduction.state.account.host != HOST
+def test_an_account_without_an_identity_is_deleted() -> None:
+    state = after(FIRST, absent(RepoError.NOT_FOUND, "deleted"))
+    assert (state.active, state.status, state.sync) == (False, "deleted", Sync.UNKNOWN)
+    assert (state.deleted_rev, state.is_purging) == (rev(1), True)
