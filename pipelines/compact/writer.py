@@ -58,6 +58,7 @@ class Writer:
         self._topics = topics
         self._tally = tally
         self._is_repairing = is_repairing
+        self._names = {topics.repos: "repos", topics.resyncs: "resyncs"}
         self._on_inactive = on_inactive
 
     def write(
@@ -95,9 +96,8 @@ class Writer:
 
     def count(self, outputs: Sequence[OutputMessage]) -> None:
         """Counts messages by the topic, or family of topics, that they go to."""
-        names = {self._topics.repos: "repos", self._topics.resyncs: "resyncs"}
         for output in outputs:
-            self._tally.add("written", names.get(output.topic, "latest"))
+            self._tally.add("written", self._names.get(output.topic, "latest"))
 
 
 def change_of(event: Event | None, ops: tuple[EventOp, ...]) -> Change | None:

@@ -28,6 +28,7 @@ from support.kafka import wait_until
 from support.pipeline import Pipeline, Stage, running_pipeline
 
 from pipelines.compact import service as compact
+from pipelines.compact.writer import OnInactive
 from pipelines.config import KafkaConfig
 from pipelines.kafka.clients import create_admin
 from pipelines.kafka.following import Follower
@@ -284,7 +285,9 @@ def _measure_delay(paced: _Run) -> None:
 def _rebuild(kafka: KafkaConfig) -> str:
     """Makes the stores of compact anew from the topics; returns what there is to say of it."""
     with tempfile.TemporaryDirectory(prefix="standpipe-bench-") as folder:
-        stage = compact.create_stage(kafka, Path(folder), is_repairing=False)
+        stage = compact.create_stage(
+            kafka, Path(folder), is_repairing=False, on_inactive=OnInactive.KEEP
+        )
         cpu_s, started_s = time.process_time(), time.perf_counter()
         for _ in stage.restore(range(PARTITIONS)):
             pass

@@ -24,6 +24,7 @@ from bench import (
     mirror,
     pipeline,
     processors,
+    repairs,
     repo,
     sim,
 )
@@ -40,6 +41,7 @@ _SECTIONS: Mapping[str, Callable[[int], None]] = {
     "transactions": broker.run,
     "pipeline": pipeline.run,
     "crawl": crawl.run,
+    "repairs": repairs.run,
     "mirror": mirror.run,
     "cold-start": cold_start.run,
 }

@@ -1,4 +1,6 @@
-"""Reading single messages again, by their offsets, from a real broker."""
+"""Reading messages by their offsets, single ones or rows, from a real broker."""
+
+from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import Message
@@ -9,7 +11,7 @@ from pipelines.errors import BrokerUnavailableError
 from pipelines.kafka import rereading
 from pipelines.kafka.messages import InputMessage
 from pipelines.kafka.reading import input_message
-from pipelines.kafka.rereading import SKIPPED_COUNT, OffsetReader
+from pipelines.kafka.rereading import SKIPPED_COUNT, OffsetReader, RowReader
 
 pytestmark = pytest.mark.broker
 
@@ -100,3 +102,44 @@ def test_a_reader_can_be_used_again_in_any_direction(config: KafkaConfig, topic:
             assert found.value == b"%d" % offset
     finally:
         reader.close()
+
+
+# --- rows
+
+
+@pytest.fixture
+def rows(config: KafkaConfig, topic: str) -> Iterator[RowReader]:
+    rows = RowReader(config, topic, fetch_bytes=64 * 1024)
+    yield rows
+    rows.close()
+
+
+def read_row(rows: RowReader, offset: int, end: int) -> list[bytes | None]:
+    values = []
+    while (message := rows.next(1, offset, end)) is not None:
+        values.append(message.value)
+        offset = message.offset + 1
+    return values
+
+
+def test_rows_are_read_to_their_end_wherever_they_begin(rows: RowReader) -> None:
+    for start, end in ((0, COUNT), (7, 20), (7, 8), (COUNT - 2, COUNT), (5, 5)):
+        assert read_row(rows, start, end) == [b"%d" % number for number in range(start, end)]
+        rows.rest()
+    assert read_row(rows, 3, 5) == [b"3", b"4"]
+
+
+def test_of_a_row_what_was_deleted_is_left_out(
+    config: KafkaConfig, topic: str, rows: RowReader
+) -> None:
+    delete_before(config, topic, {1: 20})
+    assert read_row(rows, 15, 22) == [b"20", b"21"]
+    assert read_row(rows, 10, 20) == []
+    delete_before(config, topic, {1: COUNT})
+    assert read_row(rows, 15, COUNT) == []
+
+
+def test_a_row_that_the_topic_does_not_have_yet_is_waited_for(rows: RowReader) -> None:
+    for start in (COUNT - 1, COUNT, COUNT + 5):
+        with pytest.raises(BrokerUnavailableError, match=f"ends before offset {COUNT + 9}"):
+            read_row(rows, start, COUNT + 9)
