@@ -10,7 +10,6 @@ import click
 from bench.broker import running_broker
 from confluent_kafka import Producer
 from support.answers import snapshot_of
-from support.crawl import PARTITIONS, create_topics
 from support.events import DID, rev
 
 from pipelines.atproto import cbor
@@ -18,6 +17,7 @@ from pipelines.atproto.cid import cid_of
 from pipelines.compact import service
 from pipelines.compact.writer import OnInactive
 from pipelines.config import KafkaConfig
+from pipelines.kafka.admin import apply, plan
 from pipelines.kafka.counts import LoopCounts
 from pipelines.kafka.loop import TransactionalLoop
 from pipelines.kafka.messages import OutputMessage
@@ -26,6 +26,7 @@ from pipelines.kafka.reading import log_ends
 from pipelines.repair.chunks import CHUNK_BYTES, chunk_message, encode_chunk, encode_record
 from pipelines.repair.manifests import manifest_message
 
+PARTITIONS = 4
 RECORDS_COUNT = 60_000
 # As long as the likes of the network.
 _RECORD = {
@@ -42,7 +43,7 @@ def run(_rounds: int) -> None:
     """Prints how fast the records of a snapshot are applied, and how fast compared."""
     with running_broker() as broker, tempfile.TemporaryDirectory() as folder:
         kafka = KafkaConfig(broker.bootstrap_servers, f"bench-{uuid.uuid4().hex[:8]}")
-        create_topics(kafka)
+        apply(plan(kafka, PARTITIONS))
         click.echo(f"repair through the broker, one process, {RECORDS_COUNT} records")
         for number, what in ((1, "all are new"), (2, "all but one are held")):
             _publish(kafka, number, RECORDS_COUNT + number - 1)
