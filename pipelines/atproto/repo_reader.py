@@ -119,6 +119,7 @@ class RepoReader:
         self._block_count = 0
         self._node_count = 0
         self._record_count = 0
+        self._record_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -261,7 +262,6 @@ class RepoReader:
             self._walk = self._open_commit(spill.read(self._car.roots[0]))
         send = self._walk.send
         cid, key = self._wanted
-        bytes_left = self._byte_count + MAX_REPEATED_BYTES
         try:
             while True:
                 block = spill.read(cid)
@@ -270,11 +270,10 @@ class RepoReader:
                 if key is None:
                     self._node_count += 1
                 else:
-                    bytes_left -= len(block)
-                    if bytes_left < 0:
-                        raise _too_large("the same records under too many paths")
+                    record = self._record(key, cid, block)
+                    check_repetition(self._record_bytes, self._byte_count)
                     self._record_count += 1
-                    yield self._record(key, cid, block)
+                    yield record
                 cid, key = send(block)
         except StopIteration:
             self._is_whole = True
@@ -300,6 +299,7 @@ class RepoReader:
         except (UnicodeDecodeError, IdentifierError):
             raise MstError(Reason.MST_KEY, f"{key[:80]!r} is not the path of a record") from None
         check_record_size(block, path)
+        self._record_bytes += len(block)
         return RepoRecord(path, cid, block)
 
     def _explain(self, error: ProtocolError) -> None:
@@ -316,6 +316,20 @@ class RepoReader:
         if self._spill is not None:
             self._spill.close()
             self._spill = None
+
+
+def check_repetition(record_bytes: int, car_bytes: int) -> None:
+    """Refuses a CAR that has the same records stand under too many paths.
+
+    Args:
+        record_bytes: sizes of its records, each as often as it is named.
+        car_bytes: its size.
+
+    Raises:
+        CarError: `car.too_large`.
+    """
+    if record_bytes > car_bytes + MAX_REPEATED_BYTES:
+        raise _too_large("the same records under too many paths")
 
 
 def _missing(key: bytes | None) -> ProtocolError:

@@ -63,10 +63,11 @@ TOLD_BURST_COUNT: Final = 10
 # When to look again for an outcome that is still to come.
 RECHECK_S: Final = 0.5
 
-# Failed look-ups, forced ones (some 200 bytes each) and histories (some kilobytes) remembered.
+# Failed look-ups and forced ones remembered, some 200 bytes each. Of histories it is the changes
+# of keys that count, some 300 bytes each: most accounts have two, a log of 8 MiB has 20,000.
 MAX_FAILURES: Final = 100_000
 MAX_REFRESHES: Final = 100_000
-MAX_HISTORIES: Final = 1_000
+MAX_HISTORY_CHANGES: Final = 50_000
 
 
 _log = logs.get_logger("identity")
@@ -111,6 +112,11 @@ class _History(NamedTuple):
     expires_us: int
 
 
+def _changes_count(history: _History) -> int:
+    """Returns what a history counts: 1 for one that there is not."""
+    return len(history.outcome) if isinstance(history.outcome, tuple) else 1
+
+
 class KeyRing:
     """Signing keys by DID.
 
@@ -143,7 +149,7 @@ class KeyRing:
         self._failed: Recent[_Failed] = Recent(MAX_FAILURES)
         self._missing_since_us: Recent[int] = Recent(MAX_FAILURES)
         self._refreshed_us: Recent[int] = Recent(MAX_REFRESHES)
-        self._histories: Recent[_History] = Recent(MAX_HISTORIES)
+        self._histories: Recent[_History] = Recent(MAX_HISTORY_CHANGES, _changes_count)
         self._outdated: set[tuple[Did, Kind]] = set()
         self._flapping = Flapping()
         self._told = TokenBucket(TOLD_PER_S, TOLD_BURST_COUNT)

@@ -18,6 +18,7 @@ other. Not kept: anything but the key and its times; the topic `identities` has 
 import hashlib
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from struct import Struct
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -188,11 +189,23 @@ class KeyMemory:
             self._parsed.popitem(last=False)
 
 
-class Recent(Generic[T]):
-    """Values by DID, a bounded number: the one put in first is dropped first."""
+def _one(_value: object) -> int:
+    return 1
 
-    def __init__(self, max_count: int) -> None:
-        self._max_count = max_count
+
+class Recent(Generic[T]):
+    """Values by DID, of a bounded size together: the one put in first is dropped first."""
+
+    def __init__(self, max_size: int, size_of: Callable[[T], int] = _one) -> None:
+        """Starts empty.
+
+        Args:
+            max_size: of all values together; one that is larger by itself is kept alone.
+            size_of: tells the size of a value; by default each counts 1.
+        """
+        self._max_size = max_size
+        self._size_of = size_of
+        self._size = 0
         self._values: OrderedDict[Did, T] = OrderedDict()
 
     def get(self, did: Did) -> T | None:
@@ -201,11 +214,15 @@ class Recent(Generic[T]):
 
     def put(self, did: Did, value: T) -> None:
         """Puts a value in, over the DID's former one."""
+        self.remove(did)
         self._values[did] = value
-        self._values.move_to_end(did)
-        if len(self._values) > self._max_count:
-            self._values.popitem(last=False)
+        self._size += self._size_of(value)
+        while self._size > self._max_size and len(self._values) > 1:
+            _, dropped = self._values.popitem(last=False)
+            self._size -= self._size_of(dropped)
 
     def remove(self, did: Did) -> None:
         """Forgets a DID's value."""
-        self._values.pop(did, None)
+        value = self._values.pop(did, None)
+        if value is not None:
+            self._size -= self._size_of(value)

@@ -14,6 +14,7 @@ from pipelines.atproto.errors import (
     Reason,
 )
 from pipelines.atproto.keys import VerifyingKey
+from pipelines.atproto.repo_reader import check_repetition
 from pipelines.atproto.syntax import parse_path
 from pipelines.inspection.commits import COMMIT_OBJECT, NO_KEY, SIGNATURE, commit_section
 from pipelines.inspection.report import (
@@ -37,7 +38,8 @@ _NODES = Step.of("every node is there", Reason.MST_BLOCK_MISSING)
 _PATHS = Step.of("every key is the path of a record", Reason.MST_KEY)
 _RECORDS = Step.of("every record is there", Reason.COMMIT_RECORD_MISSING)
 _SIZES = Step.of("no record is too large", Reason.COMMIT_RECORD_TOO_LARGE)
-_TREE = (_RULES, _NODES, _PATHS, _RECORDS, _SIZES)
+_REPETITION = Step.of("no records stand under too many paths", Reason.CAR_TOO_LARGE)
+_TREE = (_RULES, _NODES, _PATHS, _RECORDS, _SIZES, _REPETITION)
 _PARTIAL = "--partial: a commit brings only what it changed"
 
 
@@ -77,6 +79,8 @@ def inspect_car(
         checks.run((SIGNATURE,), lambda: signing_key.verify(commit.unsigned, commit.signature))
     survey = survey_tree(blocks, commit.data_cid, marks={}, max_lines=max_tree_lines)
     _check_tree(checks, survey, blocks, is_partial=is_partial)
+    record_bytes = sum(len(blocks.get(cid, b"")) for _, cid in survey.records)
+    is_bounded = checks.run((_REPETITION,), lambda: _is_bounded(record_bytes, data))
     return Report(
         title,
         (
@@ -86,13 +90,18 @@ def inspect_car(
         ),
         checks.results,
         tuple(survey.picture()),
-        tuple(_records(survey, blocks)) if has_records else (),
+        tuple(_records(survey, blocks)) if has_records and is_bounded else (),
     )
 
 
 def _read(data: bytes) -> tuple[tuple[bytes, ...], list[tuple[bytes, bytes]]]:
     stream = stream_car(data)
     return stream.roots, list(stream.blocks)
+
+
+def _is_bounded(record_bytes: int, data: bytes) -> bool:
+    check_repetition(record_bytes, len(data))
+    return True
 
 
 def _check_tree(

@@ -127,6 +127,27 @@ def test_a_key_is_forgotten_in_both_places() -> None:
     assert keys.count == 0
 
 
+def test_recent_values_may_count_by_their_size() -> None:
+    recent: Recent[str] = Recent(6, len)
+
+    def kept() -> list[str | None]:
+        return [recent.get(did(number)) for number in (1, 2, 3)]
+
+    for number, value in ((1, "aaa"), (2, "bb"), (3, "c")):
+        recent.put(did(number), value)
+    assert kept() == ["aaa", "bb", "c"]
+    recent.put(did(2), "b")
+    recent.put(did(3), "cc")
+    assert kept() == ["aaa", "b", "cc"]
+    recent.put(did(3), "ccc")
+    assert kept() == [None, "b", "ccc"]
+    recent.remove(did(2))
+    recent.put(did(1), "x" * 7)
+    assert kept() == ["x" * 7, None, None]
+    recent.put(did(2), "b")
+    assert kept() == [None, "b", None]
+
+
 def test_of_recent_values_the_first_is_dropped_first() -> None:
     recent: Recent[int] = Recent(2)
     for number in (1, 2, 1, 3):

@@ -14,6 +14,7 @@ from support.oracle import Tree, cid_of, dag_cbor
 from support.repo import OTHER_SIGNER, SIGNER, make_step, outcome, record
 from support.trees import TOP, VALUE, node
 
+from pipelines.atproto import repo_reader
 from pipelines.atproto.commit import MAX_RECORD_BYTES
 from pipelines.atproto.errors import Reason
 from pipelines.atproto.keys import VerifyingKey
@@ -45,7 +46,7 @@ def _facts(report: Report, title: str) -> dict[str, Any]:
 def test_a_whole_repository_passes_every_check() -> None:
     report = _inspect(_REPO.car())
     assert all(isinstance(check, Passed) for check in report.checks)
-    assert len(report.checks) == 9
+    assert len(report.checks) == 10
     facts = _facts(report, "CAR")
     assert (facts["nodes"], facts["records"]) == (len(_REPO.nodes), 41)
     assert facts["is_streamable"] is True
@@ -65,6 +66,27 @@ def test_order_repetition_and_surplus_are_told_and_are_no_failure() -> None:
 
 def test_a_car_stays_streamable_with_a_surplus_behind() -> None:
     assert _facts(_inspect(_REPO.car([*_BLOCKS, b"\xa0"])), "CAR")["is_streamable"] is True
+
+
+@pytest.mark.parametrize("paths_count", [3, 4, 40])
+def test_a_record_under_too_many_paths_is_refused_and_not_shown(
+    paths_count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spec: C-07, M-06. As where the repository is proven."""
+    monkeypatch.setattr(repo_reader, "MAX_REPEATED_BYTES", 12_000)
+    named = {f"com.example.note/{n:05}": record("x" * 5_000) for n in range(paths_count)}
+    repeating = export(named)
+    car = repeating.car(list(dict.fromkeys(repeating.ordered())))
+    report = _inspect(car, has_records=True)
+    if outcome(lambda: verify_repo(car, SIGNER.key)) is Reason.CAR_TOO_LARGE:
+        assert paths_count > 3
+        expected = ("no records stand under too many paths", Reason.CAR_TOO_LARGE)
+        assert _failures(report) == [expected]
+        assert report.records == ()
+    else:
+        assert paths_count == 3
+        assert report.is_good
+        assert len(report.records) == paths_count
 
 
 def test_what_a_commit_brought_is_partial() -> None:

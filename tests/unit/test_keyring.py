@@ -91,8 +91,11 @@ class TestLookups:
         self, ring: KeyRing, resolver: FakeResolver
     ) -> None:
         resolver.keys = {ALICE: OLD_KEY, BOB: NEW_KEY}
+        resolver.held |= {ALICE, BOB, CAROL}
+        ring.prefetch([ALICE, BOB, CAROL, ALICE], 0.01)
+        wait_until(lambda: resolver.running == 3, "all three of them")
+        resolver.held.clear()
         ring.prefetch([ALICE, BOB, CAROL, ALICE])
-        assert resolver.most_running == 3
         assert ring.current_key(ALICE) == OLD_KEY
         assert ring.current_key(BOB) == NEW_KEY
         assert error_of(lambda: ring.current_key(CAROL)).args[0] is Reason.IDENTITY_NOT_FOUND
@@ -580,6 +583,15 @@ class TestHistory:
         clock.turn(lifetimes.HISTORY_LIFETIME_US / SECOND_US)
         ring.key_at(ALICE, 100)
         assert resolver.logs_fetched[ALICE] == 2
+
+    def test_long_histories_are_remembered_as_far_as_they_fit(
+        self, ring: KeyRing, resolver: FakeResolver
+    ) -> None:
+        long = tuple(KeyChange(n, OLD_KEY) for n in range(keyring.MAX_HISTORY_CHANGES // 2))
+        resolver.logs = {ALICE: long, BOB: long, CAROL: (KeyChange(1, NEW_KEY),)}
+        for did in (ALICE, BOB, CAROL, BOB, ALICE):
+            ring.key_at(did, 0)
+        assert resolver.logs_fetched == {ALICE: 2, BOB: 1, CAROL: 1}
 
     def test_without_history_there_is_no_key_at_a_time(
         self, ring: KeyRing, resolver: FakeResolver
