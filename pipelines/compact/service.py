@@ -165,12 +165,14 @@ class CompactStage:
         """Writes what was committed to the stores."""
         self.tally.commit()
         now_ms = self._clock_ms()
+        # What a store is made of; requests are only written.
+        kept = {self._topics.repos, *self._topics.latest}
         for partition, held in self._held.items():
             held.commit(
                 {
                     topic: end
                     for (topic, number), end in next_offsets.items()
-                    if number == partition
+                    if number == partition and topic in kept
                 },
                 now_ms,
             )
