@@ -42,7 +42,7 @@ def run(rounds: int) -> None:
     click.echo(f"{'':44}  {'CAR MB':>6}  {'records/s':>9}  µs a record  peak MB")
     with tempfile.TemporaryDirectory() as folder:
         for count in _SIZES:
-            made = _repository(count)
+            made = make_repository(count)
             in_order = made.ordered()
             mixed = list(in_order)
             random.Random(count).shuffle(mixed)
@@ -53,7 +53,8 @@ def run(rounds: int) -> None:
             _print_line("  of which split and hashed", "split", path, count, rounds)
 
 
-def _repository(count: int) -> Export:
+def make_repository(count: int) -> Export:
+    """Makes a repository of likes."""
     subject = {
         "cid": "b" + "a" * 58,
         "uri": "at://did:plc:z72i7hdynmk6r22z27h6tvur/app.bsky.feed.",

@@ -26,6 +26,7 @@ from bench import (
     processors,
     repairs,
     repo,
+    resync,
     sim,
 )
 
@@ -41,6 +42,7 @@ _SECTIONS: Mapping[str, Callable[[int], None]] = {
     "transactions": broker.run,
     "pipeline": pipeline.run,
     "crawl": crawl.run,
+    "resync": resync.run,
     "repairs": repairs.run,
     "mirror": mirror.run,
     "cold-start": cold_start.run,

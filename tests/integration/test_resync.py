@@ -1,7 +1,8 @@
 """Repositories that are asked for: fetched from all kinds of servers, proven, published whole."""
 
 import asyncio
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,13 @@ from pipelines.config import KafkaConfig
 from pipelines.identity import pace
 from pipelines.identity.offline import OfflineKeys
 from pipelines.kafka.admin import apply, plan
+from pipelines.kafka.messages import Position
 from pipelines.repair.manifests import Absent, RepoError
 from pipelines.repair.requests import Cause
-from pipelines.resync import delivery, downloads, jobs
+from pipelines.resync import delivery, downloads, jobs, service, spool
 from pipelines.resync import schedule as schedule_module
+from pipelines.resync.service import Servers
+from pipelines.resync.stage import ResyncStage
 
 pytestmark = pytest.mark.broker
 
@@ -245,10 +249,11 @@ def test_what_is_asked_for_while_it_is_fetched_is_fetched_again(
     config: KafkaConfig, pds: Pds, accounts: Accounts, tmp_path: Path
 ) -> None:
     """What the first answer has may be from before the second request."""
-    is_let_go = asyncio.Event()
+    is_let_go = threading.Event()
 
     async def slow(request: web.Request) -> web.StreamResponse:
-        await is_let_go.wait()
+        while not is_let_go.is_set():  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(0.01)
         return await car(EXPORT.car())(request)
 
     pds.repos[DID] = slow
@@ -283,3 +288,50 @@ def test_another_worker_goes_on_where_one_was_stopped(
     tries = [m for m in read_committed(config, config.topic("repairs")) if m.value is not None]
     assert jobs.parse_job(tries[-1].value or b"").attempts == attempts + 1
     assert read_jobs(config) == {}
+
+
+class KilledError(Exception):
+    """Stands for the end of a process at a point that the test chose."""
+
+
+def test_a_kill_after_any_transaction_leaves_no_half_snapshot_and_loses_nothing(
+    config: KafkaConfig,
+    pds: Pds,
+    accounts: Accounts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each worker gets one transaction further than the one before, until the job is done."""
+    monkeypatch.setattr(spool, "CHUNK_BYTES", 2_000)
+    monkeypatch.setattr(delivery, "SLICE_BYTES", 4_000)
+    pds.repos[DID] = car(EXPORT.car())
+    ask(config, DID)
+    committed = ResyncStage.committed
+    workers_count = 0
+    while workers_count == 0 or read_jobs(config):
+        left = max(1, workers_count)  # the first transaction takes the request over
+        workers_count += 1
+
+        def kill_in_time(self: ResyncStage, next_offsets: Mapping[Position, int]) -> None:
+            nonlocal left
+            committed(self, next_offsets)
+            left -= 1
+            if not left:
+                raise KilledError
+
+        monkeypatch.setattr(ResyncStage, "committed", kill_in_time)
+        with pytest.raises(KilledError):
+            service.run(
+                config,
+                accounts,
+                tmp_path,
+                slot="0",
+                should_stop=lambda: False,
+                servers=Servers(allow_loopback=True),
+            )
+        assert len(read_manifests(config)) == (not read_jobs(config))
+    assert workers_count > 4
+    [written] = read_snapshots(config)
+    assert written.paths == {path: encode_cid(cid) for path, cid in EXPORT.records.items()}
+    chunks_count = len(read_committed(config, config.topic("chunks")))
+    assert chunks_count > 2 * written.manifest.chunks_count  # what was left behind

@@ -79,6 +79,12 @@ class Pipeline:
     def start_compact(self, slot: str = "0") -> Stage:
         return self._start("compact", "--slot", slot, "--state-dir", str(self.store_folder(slot)))
 
+    def start_resync(self, slot: str = "0") -> Stage:
+        urls = ["--plc-url", self._addresses.plc, "--did-web-url", self._addresses.did_web]
+        servers = ["--pds-url", self._addresses.pds]
+        folder = str(self._folder / f"spool-{slot}")
+        return self._start("resync", "--slot", slot, "--state-dir", folder, *urls, *servers)
+
     def store_folder(self, slot: str) -> Path:
         """Returns where a compact process keeps its stores."""
         return self._folder / f"stores-{slot}"
