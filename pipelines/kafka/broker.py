@@ -175,7 +175,7 @@ class LocalBroker:
         stale = self._recorded_pid()
         return Stopped() if stale is None else StalePid(stale, _program(stale))
 
-    def start(self, *, timeout_s: float = 60.0, announce: Announce = ignore) -> None:
+    def start(self, *, timeout_s: float = 120.0, announce: Announce = ignore) -> None:
         """Starts the broker and returns once it answers; does nothing if it runs already.
 
         Kafka's jars are fetched first if they are not here yet. Two processes may call it at

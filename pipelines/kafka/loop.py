@@ -38,7 +38,7 @@ from pipelines import logs
 from pipelines.config import KafkaConfig
 from pipelines.errors import FencedError, OffsetLostError, TransientError
 from pipelines.kafka.beat import State
-from pipelines.kafka.clients import create_group_consumer
+from pipelines.kafka.clients import create_group_consumer, is_passing
 from pipelines.kafka.counts import LoopCounts
 from pipelines.kafka.messages import InputMessage, OutputMessage, Position
 from pipelines.kafka.reading import input_message
@@ -471,7 +471,7 @@ def _committed(consumer: Consumer, partitions: list[TopicPartition]) -> list[Top
         try:
             found = consumer.committed(partitions, CALL_TIMEOUT_S)
         except KafkaException as failure:
-            if not failure.args[0].retriable():
+            if not is_passing(failure.args[0]):
                 raise
             continue
         return [

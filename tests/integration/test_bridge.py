@@ -342,9 +342,8 @@ def test_a_bridge_that_was_too_slow_goes_on_and_what_it_missed_is_a_gap(
         process.send_signal(signal.SIGCONT)
         wait_until(lambda: bool(json_in(config, "gaps")), "the gap")
         process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=EXIT_TIMEOUT_S)
+        process.communicate(timeout=EXIT_TIMEOUT_S)
         assert process.returncode == 0
-    assert b"too_slow" in stderr
     gaps = json_in(config, "gaps")
     assert {gap["reason"] for gap in gaps} == {"outdated_cursor"}
     stored = [seq_of(message) for message in frames_in(config)]

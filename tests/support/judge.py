@@ -169,11 +169,13 @@ def assert_judged_once_and_in_order(config: KafkaConfig, keys: KeyLookup) -> Non
         assert where not in kinds, f"two events of the frame at {where}"
         kinds[where] = event["kind"]
         order[event["did"]].append(event["frame_offset"])
-    assert kinds == {
+    expected = {
         where: kind
         for where, verdict in verdicts.items()
         if (kind := _event_kind(verdict)) is not None
     }
+    wrong = compare("kinds of events", expected.items(), kinds.items())
+    assert wrong.is_equal, str(wrong)
     for did, offsets in order.items():
         assert offsets == sorted(offsets), did
     reasons = Counter(
