@@ -7,8 +7,8 @@ upstream gives of its repositories is compared with `repos`, and what differs is
     here by this upstream, and no longer listed         it may have gone in the gap
 
 One sweep answers all gaps of an upstream that were known when it began. That they are answered is
-written (topic `crawls`) in the transaction of its last requests: if it is ended before, it begins
-anew. Requests may then be there twice, which have one fetch as their consequence.
+written (topic `crawls`) after its last requests: if it is ended before, it begins anew. Requests
+may then be there twice, which have one fetch as their consequence.
 
 Memory is that of a backfill with one list.
 """
@@ -243,7 +243,7 @@ class Sweep:
     ) -> None:
         """Asks for what is no longer listed, and notes that the gaps are answered."""
         counts = Counter(last.counts)
-        while dids := list(islice(missed, PAGE_LIMIT)):
+        while not self._stop.is_set() and (dids := list(islice(missed, PAGE_LIMIT))):
             writer.write(_requests(dids))
             counts[Judgment.REQUESTED] += len(dids)
             self.counts = self.counts + Counter({Judgment.REQUESTED: len(dids)})

@@ -9,10 +9,11 @@ import pytest
 from support.cli import standpipe
 from support.crawl import (
     NEW,
-    NOW_US,
+    NOW_TIME,
     OLD,
     asked,
     create_topics,
+    gap_message,
     requests,
     synchronized,
     wait_readable,
@@ -22,25 +23,21 @@ from support.hosts import StartHost, circle, entry, lister, starting_hosts
 from support.kafka import wait_until
 from support.web import Server
 
-from pipelines.bridge.gaps import Gap, GapReason, Place
-from pipelines.bridge.messages import Batch, FoundGap, Outputs, StreamPosition, gaps_of
-from pipelines.bridge.upstream import Origin, host_of
+from pipelines.bridge.upstream import host_of
 from pipelines.compact.state import Sync
 from pipelines.config import KafkaConfig
 from pipelines.crawl import sweep as sweep_module
 from pipelines.crawl.lists import HostList
-from pipelines.crawl.sweep import Due, Sweep, due_after
+from pipelines.crawl.sweep import Sweep
 from pipelines.identity.background import BackgroundFetcher
 from pipelines.identity.fetching import Fetcher, FetchLimits
 from pipelines.identity.pace import PaceLimits
 from pipelines.kafka.clients import create_producer
-from pipelines.kafka.messages import InputMessage, OutputMessage
 from pipelines.relay import service_url
 from pipelines.repair.requests import Cause
 
 pytestmark = pytest.mark.broker
 
-FROM_TIME = "2026-09-21T14:13:20Z"  # NOW_US
 LIMITS = FetchLimits(PaceLimits(1, 1_000, 1_000), 8)
 
 
@@ -63,30 +60,11 @@ def background() -> Iterator[BackgroundFetcher]:
         yield background
 
 
-def gap_message(
-    config: KafkaConfig, host: str, from_time: str | None = FROM_TIME
-) -> OutputMessage:
-    """A gap as the bridge writes it."""
-    outputs = Outputs(
-        frames=config.topic("frames"),
-        quarantine=config.topic("quarantine"),
-        cursors=config.topic("cursors"),
-        epochs=config.topic("epochs"),
-        gaps=config.topic("gaps"),
-        frames_partitions=1,
-        quarantine_partitions=1,
-    )
-    gap = Gap(GapReason.JUMP, Place(1, from_time))
-    found = FoundGap(Origin(host, 1), gap, StreamPosition(9, None, NOW_US + 5))
-    (message,) = gaps_of(Batch([], [], [found], {}, {}), outputs, {0: 0})
-    return message
-
-
 def write_gap(config: KafkaConfig, host: str) -> None:
     producer = create_producer(config, f"{config.topic_prefix}.bridge")
     producer.init_transactions(20)
     producer.begin_transaction()
-    message = gap_message(config, host, FROM_TIME)
+    message = gap_message(config, host, NOW_TIME)
     producer.produce(message.topic, message.value, message.key, message.partition)
     producer.commit_transaction(20)
     wait_readable(config, "gaps")
@@ -105,29 +83,6 @@ def sweeper(
         stop or threading.Event(),
         follows=follows,
     )
-
-
-def _read(messages: list[OutputMessage]) -> list[InputMessage]:
-    return [
-        InputMessage(m.topic, m.partition, offset, m.timestamp_ms, m.key, m.value, m.headers)
-        for offset, m in enumerate(messages)
-    ]
-
-
-def test_gaps_of_an_upstream_are_answered_together_and_once() -> None:
-    config = KafkaConfig()
-    times = ["2026-09-21T14:13:20Z", None, "2026-09-21T14:13:19Z", "no time"]
-    messages = [gap_message(config, "a.example", time) for time in times]
-    messages.insert(2, gap_message(config, "b.example", None))
-    found = _read(messages)
-    assert due_after({}, found, {}) == {
-        "a.example": Due(5, NOW_US - 1_000_000),
-        "b.example": Due(3, None),
-    }
-    first = due_after({}, found[:2], {})
-    assert due_after(first, found[2:], {}) == due_after({}, found, {})
-    assert due_after({}, found, {"a.example": 5}) == {"b.example": Due(3, None)}
-    assert due_after({}, found, {"a.example": 4, "b.example": 3}) == {"a.example": Due(5, None)}
 
 
 def test_what_changed_in_the_gap_is_asked_for_and_nothing_else(

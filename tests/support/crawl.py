@@ -8,6 +8,9 @@ from typing import Any
 from support.hosts import did
 
 from pipelines.atproto.syntax import Tid, make_tid
+from pipelines.bridge.gaps import Gap, GapReason, Place
+from pipelines.bridge.messages import Batch, FoundGap, Outputs, StreamPosition, gaps_of
+from pipelines.bridge.upstream import Origin
 from pipelines.compact.events import Signed, Source
 from pipelines.compact.outputs import repo_message
 from pipelines.compact.service import output_topics
@@ -16,13 +19,14 @@ from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import apply, check_partitions, plan
 from pipelines.kafka.admitting import deployed
 from pipelines.kafka.clients import create_producer
-from pipelines.kafka.messages import Position
+from pipelines.kafka.messages import OutputMessage, Position
 from pipelines.kafka.partition import partition_for
 from pipelines.kafka.reading import read_between, readable_log_ends
 from pipelines.repair.requests import Request, parse_request
 
 PARTITIONS = 3
 NOW_US = 1_790_000_000_000_000
+NOW_TIME = "2026-09-21T14:13:20Z"
 OLD, NEW = make_tid(NOW_US - 1, 0), make_tid(NOW_US, 0)
 
 
@@ -68,6 +72,23 @@ def write_repos(config: KafkaConfig, states: Sequence[RepoState]) -> None:
         )
     producer.commit_transaction(20)
     wait_readable(config, "repos")
+
+
+def gap_message(config: KafkaConfig, host: str, from_time: str | None = NOW_TIME) -> OutputMessage:
+    """A gap as the bridge writes it."""
+    outputs = Outputs(
+        frames=config.topic("frames"),
+        quarantine=config.topic("quarantine"),
+        cursors=config.topic("cursors"),
+        epochs=config.topic("epochs"),
+        gaps=config.topic("gaps"),
+        frames_partitions=1,
+        quarantine_partitions=1,
+    )
+    gap = Gap(GapReason.JUMP, Place(1, from_time))
+    found = FoundGap(Origin(host, 1), gap, StreamPosition(9, None, NOW_US + 5))
+    (message,) = gaps_of(Batch([], [], [found], {}, {}), outputs, {0: 0})
+    return message
 
 
 def requests(config: KafkaConfig) -> list[Request]:
