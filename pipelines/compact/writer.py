@@ -116,10 +116,12 @@ def _tell(known: RepoState | None, state: RepoState, partition: int) -> None:
     before = Sync.UNKNOWN if known is None else known.sync
     if state.sync is before:
         return
-    source = state.source
-    where = {"partition": partition, "snapshot_offset": source.snapshot_offset}
+    where = {
+        "partition": partition,
+        "frame_offset": state.source.frame_offset,
+        "snapshot_offset": state.source.snapshot_offset,
+    }
     if state.sync is Sync.DESYNCHRONIZED:
-        where |= {"partition": source.frame_partition, "frame_offset": source.frame_offset}
         _log.warning("desynchronized", did=state.did, reason=state.reason, **where)
     elif before is Sync.APPLYING and state.sync is Sync.SYNCHRONIZED:
-        _log.info("repaired", did=state.did, rev=state.head and state.head.signed.rev, **where)
+        _log.info("repaired", did=state.did, **where)
