@@ -21,6 +21,7 @@ from support.crawl import (
     write_repos,
 )
 from support.hosts import StartHost, circle, did, entry, lister, relay, starting_hosts
+from support.pipeline import full_network, run_command
 
 from pipelines.atproto.syntax import Did
 from pipelines.compact.state import Sync
@@ -237,11 +238,7 @@ def test_a_generated_network_is_asked_for_whole_whatever_some_of_its_hosts_say(
             inventive: HostFaults(unknown_count=3),
             wrong: HostFaults(has_wrong_heads=True),
         }
-        addresses = sim.addresses
-        arguments = ["backfill", "--full-network", "--relay", addresses.relay, "--json"]
-        arguments += ["--pds-url", addresses.pds, "--bootstrap-servers", config.bootstrap_servers]
-        arguments += ["--topic-prefix", config.topic_prefix, "--rate", "1000"]
-        result = standpipe(*arguments)
+        result = run_command(config, *full_network(sim.addresses), "--rate", "1000")
     assert result.returncode == 1, result.stderr
     summary = json.loads(result.stdout)
     assert list(summary["problems"]) == [f"repos https://{endless}"]

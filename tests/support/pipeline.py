@@ -98,6 +98,12 @@ class Pipeline:
         return stage
 
 
+def full_network(addresses: Addresses) -> list[str]:
+    """Returns the command that asks for every repository of a simulated network."""
+    relay, servers = addresses.relay, addresses.pds
+    return ["backfill", "--full-network", "--relay", relay, "--pds-url", servers, "--json"]
+
+
 def run_command(config: KafkaConfig, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a command against a cluster to its end."""
     cluster = ["--bootstrap-servers", config.bootstrap_servers]
