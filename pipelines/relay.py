@@ -31,6 +31,7 @@ RETRY_STATUSES = frozenset(
 )
 
 _SOCKET_SCHEMES = {"wss": "wss", "https": "wss", "ws": "ws", "http": "ws"}
+_DEFAULT_PORTS = {"wss": ":443", "ws": ":80"}
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST = re.compile(r"[0-9a-z_.-]+|[0-9a-f:.]*:[0-9a-f:.]*")  # a DNS name or IPv4, or IPv6
 
@@ -93,6 +94,22 @@ def service_url(text: str) -> str:
     'https://relay.example'
     """
     return subscribe_url(text).removesuffix(SUBSCRIBE_PATH).replace("ws", "http", 1)
+
+
+def host_of(address: str) -> str:
+    """Returns the name under which an upstream is known in all topics.
+
+    Args:
+        address: address of the upstream, as `subscribe_url` takes it.
+
+    Returns:
+        `host`, or `host:port` where the port is not that of the scheme; lower case.
+
+    Raises:
+        ConfigError: it is no such address.
+    """
+    parts = urlsplit(subscribe_url(address))
+    return parts.netloc.removesuffix(_DEFAULT_PORTS[parts.scheme])
 
 
 def is_retryable(error: Exception) -> bool:

@@ -87,6 +87,7 @@ class Reason(StrEnum):
     IDENTITY_LOG = "identity.log"
     # Not proven: nobody could tell for too long.
     IDENTITY_UNAVAILABLE = "identity.unavailable"
+    IDENTITY_OTHER_SERVER = "identity.other_server"
     IDENTITY_HANDLE = "identity.handle"
     # PLC: operations of a did:plc, and their log.
     PLC_ENTRY = "plc.entry"

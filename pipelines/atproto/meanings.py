@@ -78,6 +78,7 @@ MEANINGS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.IDENTITY_NO_KEY: "the account's DID document has no key to sign with",
         Reason.IDENTITY_LOG: "the log of the account's DID is malformed",
         Reason.IDENTITY_UNAVAILABLE: "for too long nobody could tell the account's key",
+        Reason.IDENTITY_OTHER_SERVER: "the account is on another server than the one read",
         Reason.IDENTITY_HANDLE: "the handle does not lead back to the account",
         Reason.PLC_ENTRY: "an entry of a PLC log is malformed",
         Reason.PLC_OPERATION: "a PLC operation is malformed",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pipelines.atproto.errors import FrameError
 from pipelines.atproto.frames import parse_envelope
 from pipelines.bridge.gaps import Continuity, Place
-from pipelines.bridge.messages import StoredCursor, parse_cursor
+from pipelines.bridge.messages import FROM_PDS, StoredCursor, parse_cursor
 from pipelines.bridge.window import WINDOW_COUNT, Window
 from pipelines.config import KafkaConfig
 from pipelines.errors import ConfigError
@@ -154,8 +154,9 @@ def load_window(kafka: KafkaConfig, partitions_count: int) -> Window:
     ends = readable_log_ends(kafka, [(frames, number) for number in range(partitions_count)])
     starts = {where: max(0, end - WINDOW_COUNT // partitions_count) for where, end in ends.items()}
     for message in read_between(kafka, starts, ends):
+        pds = dict(message.headers)["host"].decode() if FROM_PDS in message.headers else None
         with contextlib.suppress(FrameError):
-            window.bring(parse_envelope(message.value or b""))
+            window.bring(parse_envelope(message.value or b""), pds)
     return window
 
 

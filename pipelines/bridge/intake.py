@@ -151,6 +151,7 @@ class Intake:
         cursor: int | None,
         continuity: Continuity | None = None,
         window: Window | None = None,
+        pds: str | None = None,
     ) -> None:
         """Starts after a cursor, which is what the upstream will be asked for.
 
@@ -158,10 +159,12 @@ class Intake:
             cursor: as the attribute.
             continuity: watches for gaps from there on; by default from the first event on.
             window: what all upstreams brought lately; None where there is only this one.
+            pds: its host if it is a server of accounts; None for a relay.
         """
         self.cursor = cursor
         self._continuity = continuity or Continuity(None)
         self._window = window
+        self._pds = pds
         self._undecodable_in_row = 0
         # Of the connection, in the minute that began at that time.
         self._undecodable_bytes = 0
@@ -224,7 +227,7 @@ class Intake:
         self._undecodable_seen_count = 0
         if envelope.did is None:
             return Skip(seq, time, received_us, gap)
-        if self._window is not None and not self._window.bring(envelope):
+        if self._window is not None and not self._window.bring(envelope, self._pds):
             return Duplicate(seq, time, received_us, gap)
         return Publish(message, envelope.did, seq, envelope.kind, time, received_us, gap)
 

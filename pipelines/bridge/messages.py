@@ -10,7 +10,7 @@ spec: F-28, F-29, F-31
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -23,6 +23,8 @@ from pipelines.kafka.partition import partition_for
 from pipelines.kafka.quarantine import quarantine_headers
 
 STAGE = "bridge"
+# Header of a frame that was read from a server of accounts. One from a relay has none.
+FROM_PDS: Final = ("upstream", b"pds")
 
 _KIND_BYTES = {kind: kind.encode() for kind in Kind}
 
@@ -164,7 +166,7 @@ def batch_of(entries: Sequence[Handed], outputs: Outputs) -> Batch:
             gaps.append(FoundGap(origin, entry.gap, position))
         match entry:
             case Publish():
-                frames.append(_frame(entry, origin.host.encode(), outputs))
+                frames.append(_frame(entry, origin, outputs))
                 known = spans.get(origin)
                 spans[origin] = Span(known.lowest_seq if known else entry.seq, position)
             case Skip() | Duplicate():
@@ -276,13 +278,15 @@ def parse_gap(value: bytes) -> StoredGap:
     raise ValueError("not a JSON object with host and from_time")
 
 
-def _frame(entry: Publish, host: bytes, outputs: Outputs) -> OutputMessage:
+def _frame(entry: Publish, origin: Origin, outputs: Outputs) -> OutputMessage:
     headers: Headers = [
-        ("host", host),
+        ("host", origin.host.encode()),
         ("seq", b"%d" % entry.seq),
         ("kind", _KIND_BYTES[entry.kind]),
         ("received_us", b"%d" % entry.received_us),
     ]
+    if origin.is_pds:
+        headers.append(FROM_PDS)
     return OutputMessage(
         outputs.frames,
         partition_for(entry.did, outputs.frames_partitions),

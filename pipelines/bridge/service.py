@@ -24,7 +24,7 @@ from pipelines.bridge.messages import STAGE, Outputs, StoredCursor
 from pipelines.bridge.progress import Published, Received, report_of, summary, upstream_summary
 from pipelines.bridge.publisher import Deadline, Publisher
 from pipelines.bridge.reader import Reader
-from pipelines.bridge.upstream import Origin, host_of
+from pipelines.bridge.upstream import Origin
 from pipelines.bridge.window import Window
 from pipelines.config import KafkaConfig
 from pipelines.errors import (
@@ -40,6 +40,7 @@ from pipelines.kafka.heartbeat import heartbeat
 from pipelines.kafka.loop import run_restarting
 from pipelines.kafka.reading import log_ends
 from pipelines.kafka.transaction import TransactionalProducer
+from pipelines.relay import host_of
 
 STOP_POLL_S = 0.1
 SUMMARY_INTERVAL_S = 10.0
@@ -55,25 +56,30 @@ def run(
     start: Start,
     should_stop: Callable[[], bool],
     slot: str = "0",
+    servers: Sequence[str] = (),
 ) -> None:
     """Runs a bridge until it is asked to stop.
 
     Args:
         kafka: the cluster.
-        relays: addresses of the upstreams, as `pipelines.relay.subscribe_url` takes them.
+        relays: addresses of relays, as `pipelines.relay.subscribe_url` takes them.
         start: where to start with those of which no cursor is stored.
         should_stop: asked several times a second.
         slot: stable name of this process among the bridges of the pipeline.
+        servers: addresses of servers of accounts (PDS), each of which speaks for its own alone.
 
     Raises:
-        ConfigError: an address is none, two are of one upstream, several shall start at one
-            sequence number, topics are missing or not co-partitioned.
+        ConfigError: there is no address, an address is none, two are of one upstream, several
+            shall start at one sequence number, topics are missing or not co-partitioned.
         BrokerUnavailableError: no broker answers at the start, or at the end.
         UpstreamUnavailableError: there is no event stream at any address, and never was. While
             there is one, the others are tried again, slowly.
         FencedError: another bridge has our slot.
     """
-    upstreams = _by_host(relays)
+    upstreams = _by_host([*relays, *servers])
+    if not upstreams:
+        raise ConfigError("say whom to read: --relay URL, or --pds URL")
+    server_hosts = frozenset(map(host_of, servers))
     if len(upstreams) > 1 and isinstance(start.first, int) and start.first > 0:
         raise ConfigError(
             f"each upstream has sequence numbers of its own, so {start.first} cannot be the start "
@@ -95,7 +101,15 @@ def run(
 
         def create() -> Bridge:
             return Bridge(
-                kafka, upstreams, outputs, start, should_stop, leadership, received, published
+                kafka,
+                upstreams,
+                server_hosts,
+                outputs,
+                start,
+                should_stop,
+                leadership,
+                received,
+                published,
             )
 
         def report() -> Report:
@@ -123,6 +137,7 @@ class Bridge:
         self,
         kafka: KafkaConfig,
         upstreams: Mapping[str, str],
+        server_hosts: frozenset[str],
         outputs: Outputs,
         start: Start,
         should_stop: Callable[[], bool],
@@ -133,6 +148,7 @@ class Bridge:
         """Prepares it; `run` connects. The arguments are those of `run` and what it found out."""
         self._kafka = kafka
         self._upstreams = upstreams
+        self._server_hosts = server_hosts
         self._outputs = outputs
         self._start = start
         self._should_stop = should_stop
@@ -203,11 +219,12 @@ class Bridge:
         self, host: str, stored: StoredCursor | None, window: Window | None, handover: Handover
     ) -> Reader:
         begin = start_of(stored, self._start)
-        _log.info("start", host=host, **begin.fields)
+        is_pds = host in self._server_hosts
+        _log.info("start", host=host, is_pds=is_pds, **begin.fields)
         return Reader(
             self._upstreams[host],
-            Origin(host, begin.generation),
-            Intake(begin.cursor, begin.continuity, window),
+            Origin(host, begin.generation, is_pds),
+            Intake(begin.cursor, begin.continuity, window, host if is_pds else None),
             handover,
             Backoff(random.random),
             is_proven=begin.is_proven,

@@ -4,12 +4,8 @@ Pure.
 """
 
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from pipelines.bridge.intake import Entry
-from pipelines.relay import subscribe_url
-
-_DEFAULT_PORTS = {"wss": ":443", "ws": ":80"}
 
 
 class Origin(NamedTuple):
@@ -18,10 +14,12 @@ class Origin(NamedTuple):
     Attributes:
         host: the upstream, `host[:port]`, lower case.
         generation: how often a bridge has been started for it and wrote something, from 1.
+        is_pds: whether it is a server of accounts, which speaks for these alone. spec: J-10
     """
 
     host: str
     generation: int
+    is_pds: bool = False
 
 
 class Handed(NamedTuple):
@@ -29,19 +27,3 @@ class Handed(NamedTuple):
 
     origin: Origin
     entry: Entry
-
-
-def host_of(relay: str) -> str:
-    """Returns the name under which an upstream is known in all topics.
-
-    Args:
-        relay: address of the upstream, as `pipelines.relay.subscribe_url` takes it.
-
-    Returns:
-        `host`, or `host:port` where the port is not that of the scheme; lower case.
-
-    Raises:
-        ConfigError: it is no such address.
-    """
-    parts = urlsplit(subscribe_url(relay))
-    return parts.netloc.removesuffix(_DEFAULT_PORTS[parts.scheme])

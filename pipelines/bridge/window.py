@@ -12,6 +12,11 @@ An account's commits that one upstream leaves out and another one brings come la
 them has been published before, but at a time when it did not continue anything; so it is let
 through once more, and readers can close the chain with it.
 
+What a server of accounts brings does not keep out the same from a relay or from another server: it
+may speak for its own accounts alone, which only explode can tell, and what is refused from it must
+not be missing from those who may. So each server has a list of its own beside that of the relays,
+and an event that it has first is there once more.
+
 Limits: `WINDOW_COUNT` events and as many accounts, some 50 MB whatever the frames say: events and
 accounts are kept as hashes, revisions only if they are any. What comes again after more than so
 many others is published again; readers of `events` ignore what is not above the head.
@@ -57,6 +62,9 @@ class _Account(NamedTuple):
     late_count: int
 
 
+_NEW_ACCOUNT = _Account("", 0)
+
+
 class Window:
     """The last events of all upstreams together."""
 
@@ -71,28 +79,38 @@ class Window:
         self._order: deque[bytes] = deque()
         self._accounts: OrderedDict[bytes, _Account] = OrderedDict()
 
-    def bring(self, envelope: Envelope) -> bool:
+    def bring(self, envelope: Envelope, pds: str | None = None) -> bool:
         """Takes note of an event; returns whether it is a new one.
 
         Args:
             envelope: of the event; one without account is always new.
+            pds: host of the server that brought it; None for a relay.
         """
         if envelope.did is None:
             return True
-        account_id = _id_of(envelope.did.encode())
-        account = self._accounts.get(account_id, _Account("", 0))
-        event_id = _salted(content_id(envelope), account)
-        if event_id in self._known:
+        content, speaker = content_id(envelope), b""
+        if pds is not None:
+            if self._knows(content, _id_of(envelope.did.encode())):
+                return False
+            speaker = pds.encode() + b" "
+            content = _id_of(speaker + content)
+        account_id = _id_of(speaker + envelope.did.encode())
+        if self._knows(content, account_id):
             return False
+        account = self._accounts.get(account_id, _NEW_ACCOUNT)
+        event_id = _salted(content, account)
         rev = _rev_of(envelope)
         if rev is not None:
             if rev < account.rev:
                 account = _Account(rev, account.late_count + 1)
-                event_id = _salted(content_id(envelope), account)
+                event_id = _salted(content, account)
             else:
                 account = _Account(rev, account.late_count)
         self._remember(event_id, account_id, account)
         return True
+
+    def _knows(self, content: bytes, account_id: bytes) -> bool:
+        return _salted(content, self._accounts.get(account_id, _NEW_ACCOUNT)) in self._known
 
     def _remember(self, event_id: bytes, account_id: bytes, account: _Account) -> None:
         self._known.add(event_id)

@@ -49,11 +49,18 @@ class _FirstCursor(click.ParamType):
 @click.option(
     "--relay",
     "relays",
-    required=True,
     multiple=True,
     metavar="URL",
-    help="A relay or PDS to read: wss://host, https://host, host, or ws://host:port. With several "
-    "of them, an event that more than one brings is there once.",
+    help="A relay to read: wss://host, https://host, host, or ws://host:port. With several of "
+    "them, an event that more than one brings is there once.",
+)
+@click.option(
+    "--pds",
+    "servers",
+    multiple=True,
+    metavar="URL",
+    help="A server of accounts (PDS) to read directly. What it says of accounts whose DID "
+    "document names another server is refused.",
 )
 @click.option(
     "--cursor",
@@ -88,6 +95,7 @@ class _FirstCursor(click.ParamType):
 def command(
     *,
     relays: tuple[str, ...],
+    servers: tuple[str, ...],
     first_cursor: int | AtTime | None,
     given_up: tuple[int, ...],
     slot: str,
@@ -105,8 +113,8 @@ def command(
     All of it is written in one transaction, so that after any crash the next start continues
     with exactly the frame that follows the last one in Kafka.
 
-    One bridge works for a pipeline. Start a second one, with the same relays and a --slot of its
-    own: it stands by, and takes over about ten seconds after the first one is gone.
+    One bridge works for a pipeline. Start a second one, with the same upstreams and a --slot of
+    its own: it stands by, and takes over about ten seconds after the first one is gone.
 
     It runs until Ctrl-C or SIGTERM, and then writes what it has received. A connection that
     breaks is made again; while Kafka is away nothing is read, and nothing is lost as long as the
@@ -119,4 +127,4 @@ def command(
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     with stop_event() as stopping:
         start = Start(first_cursor, frozenset(given_up))
-        service.run(kafka, relays, start, stopping.is_set, slot)
+        service.run(kafka, relays, start, stopping.is_set, slot, servers)

@@ -4,7 +4,6 @@ import json
 
 import click
 
-from pipelines.bridge.upstream import host_of
 from pipelines.cli.listing_options import page_fetcher, rate_option
 from pipelines.cli.metrics_option import metrics_option
 from pipelines.cli.options import kafka_options
@@ -14,7 +13,7 @@ from pipelines.crawl.lists import HostList
 from pipelines.crawl.sweep import Sweep
 from pipelines.identity.background import BackgroundFetcher
 from pipelines.process import stop_event
-from pipelines.relay import service_url
+from pipelines.relay import host_of, service_url
 
 
 @click.command()

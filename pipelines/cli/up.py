@@ -31,7 +31,7 @@ MAX_PROCESSES_COUNT = 64
 
 _CHOICES = """Say where the events come from, in one of these ways:
 
-  standpipe up --relay wss://relay.example   a relay or PDS; several --relay are possible
+  standpipe up --relay wss://relay.example   a relay; several --relay are possible
   standpipe up --sim                         a generated network on this machine
   standpipe up --sim --capture DIR           a recorded one"""
 
@@ -42,7 +42,7 @@ _CHOICES = """Say where the events come from, in one of these ways:
     "relays",
     multiple=True,
     metavar="URL",
-    help="A relay or PDS to read: wss://host, https://host, host, or ws://host:port.",
+    help="A relay to read: wss://host, https://host, host, or ws://host:port.",
 )
 @click.option(
     "--cursor",

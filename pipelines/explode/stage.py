@@ -5,15 +5,16 @@ from typing import assert_never
 
 from pipelines import logs
 from pipelines.atproto.commit import VerifiedCommit
-from pipelines.atproto.errors import Reason
+from pipelines.atproto.errors import IdentityError, Reason
 from pipelines.atproto.frames import IdentityMessage
+from pipelines.atproto.syntax import Did
 from pipelines.errors import IdentityUnavailableError
 from pipelines.explode.ceiling import RefusalWindow
 from pipelines.explode.identities import HeldIdentities
 from pipelines.explode.judging import GroupJudge
 from pipelines.explode.outputs import OutputTopics, given_up_outputs, outputs_of
 from pipelines.explode.pointers import Pointer
-from pipelines.explode.sources import Source, did_of, is_signed, source_of
+from pipelines.explode.sources import Source, did_of, needs_document, source_of
 from pipelines.explode.waiting import WaitingFrames
 from pipelines.identity.entries import IdentityEntry
 from pipelines.identity.keyring import KeyRing
@@ -96,7 +97,7 @@ class ExplodeStage:
         self._keys.prefetch(
             did
             for message in batch
-            if is_signed(message)
+            if needs_document(message)
             and not self._waiting.holds(did := did_of(message), message.partition)
         )
         self._judge.begin(batch)
@@ -159,11 +160,13 @@ class ExplodeStage:
         """Returns what a frame causes.
 
         Raises:
-            IdentityUnavailableError: its account may be one that was made just now.
+            IdentityUnavailableError: its account may be one that was made just now, or nobody can
+                tell its server.
             RefusalCeilingError: with this one too much is refused.
         """
         message = source.message
         did = did_of(message)
+        verdict = self._check_server(did, source) or verdict
         if isinstance(verdict, Unsigned):
             # The document or the hosting may have changed: ask again before the next commit.
             self._keys.forget(verdict.message.did, source.received_us)
@@ -190,6 +193,24 @@ class ExplodeStage:
         return outputs_of(verdict, source, self._topics) + self._identities.take(
             did, message.partition
         )
+
+    def _check_server(self, did: Did, source: Source) -> Refused | None:
+        """Refuses what a server says of an account that is not its own; relays may say it.
+
+        Its identity events are let through: all that they do is to have the document asked for.
+
+        Raises:
+            IdentityUnavailableError: nobody can tell the account's server now.
+
+        spec: J-10
+        """
+        if not (source.is_pds and needs_document(source.message)):
+            return None
+        if self._keys.is_served_by(did, source.host, source.received_us):
+            return None
+        detail = f"{source.host} was read as a server of accounts, and {did} is not on it"
+        error = IdentityError(Reason.IDENTITY_OTHER_SERVER, detail, did=did)
+        return Refused(error, None, None)
 
     def _give_up(
         self, pointer: Pointer, frame: InputMessage | None, detail: str

@@ -16,18 +16,20 @@ Whether a failed look-up means anything is kept apart: that a DID has no identit
 minutes, that nobody could say for seconds.
 """
 
+import contextlib
 import copy
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from pipelines import logs
 from pipelines.atproto.errors import IdentityError, Reason
 from pipelines.atproto.keys import VerifyingKey
 from pipelines.atproto.syntax import Did
-from pipelines.errors import IdentityUnavailableError
+from pipelines.errors import ConfigError, IdentityUnavailableError
 from pipelines.identity.documents import Identity
 from pipelines.identity.entries import (
     IdentityEntry,
@@ -51,6 +53,7 @@ from pipelines.identity.memory import DEFAULT_KEYS_COUNT, KeyMemory, Recent, Rem
 from pipelines.identity.pace import TokenBucket
 from pipelines.identity.plc import KeyHistory, key_at
 from pipelines.identity.waiting import BatchLookups
+from pipelines.relay import host_of
 
 # One forced look-up per DID: whoever sends bad signatures without end causes no more than that.
 REFRESH_INTERVAL_US: Final = 60 * SECOND_US
@@ -225,6 +228,32 @@ class KeyRing:
         if isinstance(outcome, IdentityError | IdentityUnavailableError):
             raise copy.copy(outcome)
         return None if outcome is None else key_at(outcome, time_us)
+
+    def is_served_by(self, did: Did, host: str, since_us: int | None) -> bool:
+        """Tells whether the DID's document names a server, fetched anew if it names another.
+
+        A document of less than `REFRESH_INTERVAL_US` before is new enough: who speaks for others
+        without end causes no more look-ups than that, and nobody has to wait for the next one. An
+        account that moves announces it, which outdates what is known.
+
+        Args:
+            did: the account.
+            host: of the server, as `pipelines.relay.host_of` has it.
+            since_us: when the server spoke, microseconds since the epoch; None for now.
+
+        Source: spec J-10.
+        """
+        for look_up in (self.current_key, partial(self.refreshed_key, since_us=since_us)):
+            with contextlib.suppress(IdentityError):  # it may have a server and no usable key
+                look_up(did)
+            entry = self._shelf.get(did)
+            if entry is None:
+                continue
+            if entry.pds is not None and _is_at(entry.pds, host):
+                return True
+            if since_us is not None and entry.as_of_us + REFRESH_INTERVAL_US > since_us:
+                break
+        return False
 
     # ---- for the worker --------------------------------------------------------------------
 
@@ -450,6 +479,13 @@ class KeyRing:
         self._memory.remove(did)
         lifetime_us = refusal_lifetime_us(asked_us, self._missing_since_us.get(did))
         self._failed.put(did, _Failed(error, asked_us + lifetime_us))
+
+
+def _is_at(pds: str, host: str) -> bool:
+    try:
+        return host_of(pds) == host
+    except ConfigError:  # a document may name what only looks like an address
+        return False
 
 
 def _still_looking(did: Did) -> IdentityUnavailableError:

@@ -33,7 +33,7 @@ from pipelines.identity.background import BackgroundFetcher
 from pipelines.identity.fetching import Fetcher, FetchLimits
 from pipelines.identity.pace import PaceLimits
 from pipelines.kafka.clients import create_producer
-from pipelines.relay import service_url
+from pipelines.relay import host_of, service_url
 from pipelines.repair.requests import Cause
 
 pytestmark = pytest.mark.broker

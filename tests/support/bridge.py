@@ -48,6 +48,7 @@ class RunningBridge:
         relays: str | Sequence[str],
         start: Start | int | None = None,
         slot: str = "0",
+        servers: Sequence[str] = (),
     ) -> None:
         self._stopping = threading.Event()
         self._executor = ThreadPoolExecutor(1)
@@ -58,6 +59,7 @@ class RunningBridge:
             start if isinstance(start, Start) else Start(start),
             self._stopping.is_set,
             slot,
+            servers,
         )
 
     def __enter__(self) -> Self:

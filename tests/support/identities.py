@@ -37,6 +37,7 @@ class FakeResolver:
 
     Attributes:
         keys: key by DID; None for a document without any.
+        servers: server by DID, as the document names it.
         unavailable: DIDs about which nobody can say anything now, with the wish for a pause.
         held: DIDs whose answers do not come before they are taken out.
         logs: history by DID, or why there is none.
@@ -50,6 +51,7 @@ class FakeResolver:
 
     def __init__(self) -> None:
         self.keys: dict[Did, VerifyingKey | None] = {}
+        self.servers: dict[Did, str] = {}
         self.unavailable: dict[Did, float | None] = {}
         self.held: set[Did] = set()
         self.logs: dict[Did, KeyHistory | IdentityError] = {}
@@ -67,10 +69,11 @@ class FakeResolver:
         self.fetched[did] += 1
         self.forced[did] += past_caches
         key, is_known = self.keys.get(did), did in self.keys  # as of the moment of asking
+        server = self.servers.get(did)
         await self._answer(did)
         if not is_known:
             raise IdentityError(Reason.IDENTITY_NOT_FOUND, "no such DID", did=did)
-        return Identity(did, key, None, None)
+        return Identity(did, key, server, None)
 
     async def audit_log(self, did: Did) -> KeyHistory | None:
         self.logs_fetched[did] += 1

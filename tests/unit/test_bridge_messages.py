@@ -74,7 +74,18 @@ def test_a_frame_is_keyed_and_placed_by_its_did(did: Did) -> None:
         ],
         timestamp_ms=1_790_000_000_412,
     )
-    assert [name for name, _ in frame.headers] == header_names("frames")
+    assert [name for name, _ in frame.headers] == header_names("frames", optional=False)
+
+
+def test_a_frame_of_a_server_of_accounts_says_so_and_one_of_a_relay_says_nothing() -> None:
+    """spec: J-10"""
+    server = ORIGIN._replace(is_pds=True)
+    relayed, direct = batch_of(
+        [Handed(ORIGIN, publish(7)), Handed(server, publish(8))], OUTPUTS
+    ).frames
+    assert [name for name, _ in relayed.headers] == header_names("frames", optional=False)
+    assert [name for name, _ in direct.headers] == header_names("frames")
+    assert dict(direct.headers)["upstream"] == b"pds"
 
 
 def test_what_cannot_be_read_is_keyed_by_the_host() -> None:

@@ -11,10 +11,10 @@ from pipelines.bridge.progress import (
     summary,
     upstream_summary,
 )
-from pipelines.bridge.upstream import host_of
 from pipelines.errors import ConfigError
 from pipelines.kafka.beat import Report, State
 from pipelines.metrics.registry import METRICS, Group, Number
+from pipelines.relay import host_of
 
 NOW_US = 1_790_000_010_000_000  # 2026-09-21T14:13:30Z
 A, B = "a.example", "b.example"

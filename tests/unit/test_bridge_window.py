@@ -177,3 +177,31 @@ def test_in_order_from_both_each_event_is_new_once(steps: list[tuple[int, int]])
                 published.append((envelope.seq or 0) % 1000)
             places[upstream] += 1
     assert published == list(range(1, 31))
+
+
+def test_what_a_server_brings_keeps_out_nothing_of_a_relay_or_of_another_server() -> None:
+    """It may have no right to say it, which is found out later: then it would be missing.
+
+    spec: J-10
+    """
+    window = Window()
+    frames = [commit(5, 1), event("#account", 6, ACCOUNT)]
+    envelopes = [parse_envelope(frame) for frame in frames]
+    for pds in ("one.example", "two.example", None):
+        assert [window.bring(envelope, pds) for envelope in envelopes] == [True, True]
+        assert [window.bring(envelope, pds) for envelope in envelopes] == [False, False]
+
+
+def test_what_a_relay_has_brought_is_not_taken_from_a_server_again() -> None:
+    window = Window()
+    envelope = parse_envelope(commit(5, 1))
+    assert window.bring(envelope)
+    assert not window.bring(envelope, "pds.example")
+
+
+def test_a_server_that_makes_up_revisions_does_not_let_repetitions_of_relays_through() -> None:
+    window = Window()
+    assert brought(window, [commit(5, 1), commit(6, 3)]) == [True, True]
+    assert window.bring(parse_envelope(commit(1, 9)), "pds.example")
+    assert brought(window, [commit(7, 4)]) == [True]
+    assert brought(window, [commit(900, 1), commit(901, 3), commit(902, 4)]) == [False] * 3

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support import wire
 from support.admissions import NOBODY
 from support.identities import (
     ALICE,
@@ -17,7 +18,7 @@ from support.identities import (
     Clock,
     FakeResolver,
 )
-from support.repo import DID, Repo, record
+from support.repo import DID, SIGNER, Repo, record
 
 from pipelines.atproto.syntax import Did
 from pipelines.config import KafkaConfig
@@ -268,3 +269,38 @@ def test_refusals_across_accounts_and_servers_stop_the_worker(world: World) -> N
     with pytest.raises(RefusalCeilingError, match="4 accounts on 3 known servers"):
         world.process(unreadable(DAVE))
     assert world.stage.groups["refused_lately"] == {"frames": 4, "accounts": 4, "servers": 3}
+
+
+@pytest.mark.parametrize("kind", ["#commit", "#account"])
+def test_a_server_that_is_read_directly_speaks_for_its_own_accounts_alone(
+    world: World, kind: str
+) -> None:
+    """Also for a commit that is signed: that it is told at all is the account's server's to do.
+
+    spec: J-10, H-05
+    """
+    repo = Repo().apply({"com.example.note/1": record("a note")})
+    status = {"seq": 1, "did": DID, "time": wire.START_TIME, "active": False, "status": "deleted"}
+    value = repo.frame(seq=1) if kind == "#commit" else wire.frame(kind, status)
+
+    def judged(offset: int, *, host: str, is_pds: bool) -> list[OutputMessage]:
+        headers = [
+            ("host", host.encode()),
+            ("seq", b"1"),
+            ("kind", kind.removeprefix("#").encode()),
+            ("received_us", b"%d" % world.clock.now_us),
+        ]
+        headers += [("upstream", b"pds")] if is_pds else []
+        frame = InputMessage("frames", PARTITION, offset, 0, DID.encode(), value, headers)
+        outputs = list(world.process(frame))
+        return [output for output in outputs if output.topic != TOPIC]
+
+    world.resolver.keys[DID] = SIGNER.key
+    world.resolver.servers[DID] = "https://home.example"
+    assert judged(0, host="home.example", is_pds=True)[0].topic == "events"
+    assert judged(1, host="relay.example", is_pds=False)[0].topic == "events"
+    # No event, so the repository stays as before.
+    [refused] = judged(2, host="evil.example", is_pds=True)
+    assert (refused.topic, refused.value) == ("quarantine", value)
+    assert dict(refused.headers)["q.reason"] == b"identity.other_server"
+    assert dict(refused.headers)["upstream"] == b"pds"

@@ -779,3 +779,68 @@ def test_what_the_ring_did_is_counted(
         },
         "keys": {"memory": 2},
     }
+
+
+class TestServer:
+    """Whose server may speak for an account, where servers are read directly. spec: J-10"""
+
+    HOST = "pds.example"
+
+    def test_a_document_that_names_it_is_enough(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        resolver.keys = {ALICE: OLD_KEY}
+        resolver.servers = {ALICE: "https://PDS.example"}
+        assert ring.is_served_by(ALICE, self.HOST, clock.now_us)
+        clock.turn(1)
+        assert ring.is_served_by(ALICE, self.HOST, clock.now_us)
+        assert resolver.fetched[ALICE] == 1
+
+    def test_one_that_names_another_is_fetched_anew_once(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        resolver.keys = {ALICE: OLD_KEY}
+        resolver.servers = {ALICE: "https://old.example"}
+        ring.current_key(ALICE)
+        clock.turn(REFRESH_S + 1)
+        resolver.servers = {ALICE: "https://pds.example"}
+        assert ring.is_served_by(ALICE, self.HOST, clock.now_us)
+        assert (resolver.fetched[ALICE], resolver.forced[ALICE]) == (2, 1)
+
+    def test_who_speaks_for_others_without_end_causes_a_look_up_a_minute_and_no_wait(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        resolver.keys = {ALICE: OLD_KEY}
+        resolver.servers = {ALICE: "https://other.example"}
+        for _ in range(3 * int(REFRESH_S)):
+            clock.turn(1)
+            assert not ring.is_served_by(ALICE, self.HOST, clock.now_us)
+        assert 2 <= resolver.fetched[ALICE] <= 4
+
+    @pytest.mark.parametrize(
+        "pds", [None, "https://pds.example:99999", "https://[:::]", "https://pds.example:444"]
+    )
+    def test_no_server_or_none_that_could_be_is_not_it(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock, pds: str | None
+    ) -> None:
+        resolver.keys = {ALICE: OLD_KEY}
+        if pds is not None:
+            resolver.servers = {ALICE: pds}
+        assert not ring.is_served_by(ALICE, self.HOST, clock.now_us)
+
+    def test_an_account_without_a_key_still_has_its_server(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        resolver.keys = {ALICE: None}
+        resolver.servers = {ALICE: "https://pds.example"}
+        assert ring.is_served_by(ALICE, self.HOST, clock.now_us)
+
+    def test_nobody_is_refused_while_nobody_can_tell(
+        self, ring: KeyRing, resolver: FakeResolver, clock: Clock
+    ) -> None:
+        resolver.unavailable[ALICE] = None
+        assert is_unavailable(lambda: ring.is_served_by(ALICE, self.HOST, clock.now_us))
+        resolver.unavailable.clear()
+        resolver.keys, resolver.servers = {ALICE: OLD_KEY}, {ALICE: "https://pds.example"}
+        clock.turn(60)
+        assert ring.is_served_by(ALICE, self.HOST, clock.now_us)
