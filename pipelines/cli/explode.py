@@ -54,6 +54,12 @@ from pipelines.process import stop_event
     help="Go on although refusals span many accounts and servers at once. Without it the worker "
     "then stops, with nothing of the batch committed: such refusals are likely our own fault.",
 )
+@click.option(
+    "--record-cbor",
+    is_flag=True,
+    help="Write each record's block (DAG-CBOR, base64) into records.* beside its JSON, for "
+    "readers that hash it. Give it to all workers or to none; it takes about as much room again.",
+)
 @resolver_options
 @metrics_option
 @kafka_options
@@ -64,6 +70,7 @@ def command(
     give_up_after: float,
     *,
     no_refusal_ceiling: bool,
+    record_cbor: bool,
     resolver: Resolver,
     kafka: KafkaConfig,
 ) -> None:
@@ -88,6 +95,9 @@ def command(
             slot=slot,
             should_stop=stop.is_set,
             limits=service.Limits(
-                memory_keys, give_up_after, has_refusal_ceiling=not no_refusal_ceiling
+                memory_keys,
+                give_up_after,
+                has_refusal_ceiling=not no_refusal_ceiling,
+                has_blocks=record_cbor,
             ),
         )

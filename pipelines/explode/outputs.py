@@ -41,6 +41,7 @@ class OutputTopics:
         records_other: takes the collections that are not admitted.
         records_by_collection: for each collection that is or was admitted.
         admissions: tells which of these are, for a frame.
+        has_blocks: whether the messages of records have their blocks beside the JSON, too.
     """
 
     events: str
@@ -50,6 +51,7 @@ class OutputTopics:
     records_other: str
     records_by_collection: Mapping[str, str]
     admissions: Admissions
+    has_blocks: bool = False
 
     def records_of(self, collection: str, frame: InputMessage) -> str:
         """Returns where the records of a collection in a frame go."""
@@ -106,6 +108,8 @@ def _commit_outputs(
     for verified_op in verified.ops:
         op = verified_op.op
         body = bodies.get(op.cid, _NO_BODY)
+        if topics.has_blocks and verified_op.record is not None:
+            body = body | {"record_cbor": _base64(verified_op.record)}
         uri = f"at://{message.did}/{op.path}"
         record = {
             "uri": uri,

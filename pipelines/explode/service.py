@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.config import KafkaConfig
@@ -37,17 +37,19 @@ LOCK_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of what a worker keeps.
+    """Bounds of what a worker keeps, and what it is told to do otherwise.
 
     Attributes:
         keys_count: signing keys in memory.
         waiting_s: how long a frame may wait for its account's identity, seconds.
         has_refusal_ceiling: whether it stops when refusals look like our own fault.
+        has_blocks: whether the messages of records have their blocks beside the JSON, too.
     """
 
     keys_count: int = DEFAULT_KEYS_COUNT
     waiting_s: float = DEFAULT_LIMIT_S
     has_refusal_ceiling: bool = True
+    has_blocks: bool = False
 
 
 DEFAULT_LIMITS = Limits()
@@ -124,7 +126,7 @@ def create_stage(
     known, admissions = join(kafka)
     needed += known.specs["records"].topics
     partitions_count = check_partitions(kafka, needed, known)["frames"]
-    topics = output_topics(kafka, known, admissions)
+    topics = replace(output_topics(kafka, known, admissions), has_blocks=limits.has_blocks)
 
     def ends_of(topic: str, partitions: Sequence[int]) -> dict[Position, int]:
         return readable_log_ends(kafka, [(topic, partition) for partition in partitions])

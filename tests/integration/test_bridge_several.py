@@ -107,30 +107,6 @@ def cursors_in(config: KafkaConfig, *relays: SimServer) -> list[int]:
     return [stored[host].seq if host in stored else 0 for host in hosts]
 
 
-def test_what_a_server_brings_is_marked_and_keeps_nothing_of_a_relay_out(
-    config: KafkaConfig, frames: list[bytes]
-) -> None:
-    """spec: J-10: over a stop, after which the bridge reads back who brought what."""
-    some = frames[:60]
-    others = renumbered(some)
-    ends = [parse_envelope(some[-1]).seq, parse_envelope(others[-1]).seq]
-    with relay_of(some) as relay, relay_of(others) as server:
-        relays, servers = [relay.addresses.relay], [server.addresses.relay]
-        for _ in range(2):
-            with RunningBridge(config, relays, 0, servers=servers) as bridge:
-                bridge.wait_until(lambda: cursors_in(config, relay, server) == ends, "both ends")
-        hosts = {host_of(relay).encode(): False, host_of(server).encode(): True}
-    brought: dict[bool, list[bytes]] = {False: [], True: []}
-    for message in read_committed(config, config.topic("frames")):
-        headers = dict(message.headers)
-        is_pds = hosts[headers["host"]]
-        assert headers.get("upstream") == (b"pds" if is_pds else None)
-        brought[is_pds].append(content_id(parse_envelope(message.value or b"")))
-    every = [content_id(parse_envelope(frame)) for frame in some]
-    assert sorted(brought[False]) == sorted(every)
-    assert Counter(brought[True]) <= Counter(every)
-
-
 def test_what_two_relays_bring_is_there_once(
     config: KafkaConfig, frames: list[bytes], log: Log
 ) -> None:
