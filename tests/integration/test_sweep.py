@@ -23,7 +23,6 @@ from support.hosts import StartHost, circle, entry, lister, starting_hosts
 from support.kafka import wait_until
 from support.web import Server
 
-from pipelines.bridge.upstream import host_of
 from pipelines.compact.state import Sync
 from pipelines.config import KafkaConfig
 from pipelines.crawl import sweep as sweep_module
