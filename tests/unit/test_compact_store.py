@@ -5,6 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 from rocksdict import Options, Rdict
+from support.answers import chunk_values, snapshot_of
 from support.events import DID, account, commit, create, delete, rev
 
 from pipelines.atproto.cid import cid_of, encode_cid
@@ -13,6 +14,7 @@ from pipelines.compact import held as held_module
 from pipelines.compact.events import CommitEvent, Event
 from pipelines.compact.held import HeldPartition
 from pipelines.compact.reducer import reduce_event
+from pipelines.compact.repair import after_slice, lost, reduce_answer
 from pipelines.compact.state import RepoState, Sync
 from pipelines.compact.store import Changes, Meta, Record, Store
 from pipelines.rocks import StoreError, remove_store
@@ -189,4 +191,46 @@ def test_more_repositories_than_the_cache_takes(
         states[did] = state
     assert [state.did for state in states.values()] == dids
     assert held.repos_count == {Sync.SYNCHRONIZED: 10}
+    held.close()
+
+
+# --- snapshots that are applied
+
+
+def answered(held: HeldPartition, did: Did, offset: int) -> RepoState:
+    snapshot = snapshot_of(5, 1, chunk_values(5, {"a.b.c/1": "x"}, did), did=did)
+    state = reduce_answer(held.repo(did), snapshot, offset).state
+    assert state is not None
+    return state
+
+
+def first_of(held: HeldPartition) -> Did | None:
+    return held.first_applying
+
+
+def test_snapshots_are_applied_in_the_order_in_which_they_came(folder: Path) -> None:
+    before = HeldPartition(fresh(folder))
+    for did, offset in ((OTHER_DID, 3), (DID, 9)):
+        before.put(answered(before, did, offset), None, ())
+    assert first_of(before) is None  # not committed yet
+    before.commit({}, now_ms=8)
+    assert first_of(before) == OTHER_DID
+    before.close()
+    # The store has them by name, in which the other one's comes last.
+    held = HeldPartition(Store(folder))
+    assert first_of(held) == OTHER_DID
+    first = held.repo(OTHER_DID)
+    assert first is not None
+    held.put(after_slice(first, 1, 1, None), None, ())
+    held.discard()
+    assert first_of(held) == OTHER_DID
+    held.put(after_slice(first, 1, 1, None), None, ())
+    held.commit({}, now_ms=9)
+    assert first_of(held) == DID
+    half = held.repo(DID)
+    assert half is not None
+    held.put(lost(after_slice(half, 0, 0, "a.b.c/0")), None, ())
+    held.commit({}, now_ms=10)
+    assert first_of(held) is None
+    assert held.repos_count == {Sync.SYNCHRONIZED: 1, Sync.APPLYING: 1}
     held.close()
