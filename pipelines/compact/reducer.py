@@ -106,7 +106,7 @@ def reduce_event(known: RepoState | None, event: Event, events_offset: int) -> R
 
 def _reduce_account(state: RepoState, event: AccountEvent) -> Reduction:
     source = event.source
-    mark = AccountMark(source.host, source.seq, source.time or "")
+    mark = AccountMark(source.host, source.seq, source.time or "", source.received_us)
     if is_older(mark, state.account):
         return Reduction(Outcome.STALE)
     return Reduction(Outcome.ACCOUNT, with_status(state, source, mark, event.active, event.status))
@@ -136,7 +136,11 @@ def is_older(mark: AccountMark, known: AccountMark | None) -> bool:
     """Tells whether a status was said before the one we have: no chain orders the two."""
     if known is None:
         return False
-    if mark.host != known.host or mark.seq is None or known.seq is None:
+    if mark.seq is None or known.seq is None:
+        # What was received after the host had been asked is newer than its answer, whatever their
+        # clocks say: so the last event that comes decides, and no clock holds it up.
+        return mark.received_us < known.received_us
+    if mark.host != known.host:
         # Sequence numbers of different hosts say nothing about each other; their clocks may.
         return parse_datetime(mark.time) < parse_datetime(known.time)
     # One that was set back begins its numbers anew, and its clock goes on.

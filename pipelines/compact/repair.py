@@ -200,7 +200,7 @@ def _reduce_snapshot(
 def _reduce_absent(state: RepoState, absent: Absent, source: Source) -> Reduction:
     asked = datetime.fromtimestamp(absent.fetched_us / 1_000_000, UTC)
     time = asked.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    mark = AccountMark(absent.host, None, time)
+    mark = AccountMark(absent.host, None, time, absent.fetched_us)
     if is_older(mark, state.account):
         return Reduction(Outcome.STALE)
     # That one server does not have it is no reason to hide what the account published: it may be

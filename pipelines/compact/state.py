@@ -56,11 +56,14 @@ class AccountMark(NamedTuple):
         host: the upstream of an `#account`, or the host that was asked.
         seq: the upstream's sequence number; None for a host that was asked.
         time: the upstream's clock, or ours when the host was asked, RFC 3339.
+        received_us: by our clock: when the `#account` was received, or the host was asked;
+            microseconds since the epoch.
     """
 
     host: str
     seq: int | None
     time: str
+    received_us: int
 
 
 class Waiting(NamedTuple):
@@ -156,7 +159,7 @@ class RepoState:
 
 
 _NOTHING_SIGNED = (None, None, None)
-_NO_ACCOUNT = (None, None, None)
+_NO_ACCOUNT = (None, None, None, None)
 
 
 def finish_purge(state: RepoState) -> RepoState:
@@ -177,6 +180,7 @@ def encode_repo(state: RepoState) -> bytes:
             "account_host": account[0],
             "account_seq": account[1],
             "account_time": account[2],
+            "account_received_us": account[3],
             "sync": state.sync,
             "reason": state.reason,
             "desynchronized_us": state.desynchronized_us,
@@ -218,7 +222,10 @@ def parse_repo(value: bytes) -> RepoState:
         account = None
         if found["account_host"] is not None:
             account = AccountMark(
-                found["account_host"], found["account_seq"], found["account_time"]
+                found["account_host"],
+                found["account_seq"],
+                found["account_time"],
+                found["account_received_us"],
             )
         return RepoState(
             did=found["did"],

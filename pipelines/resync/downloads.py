@@ -89,7 +89,8 @@ class Fetched:
         source: the server that was asked.
         host: who gave it in the end.
         spooled: the repository; to be closed.
-        fetched_us: when it was complete, microseconds since the epoch.
+        fetched_us: when it was asked for, microseconds since the epoch: what happened before is
+            in it.
     """
 
     start: Start
@@ -108,7 +109,7 @@ class Missing:
         error: what it says.
         status: what that makes of the account, or None.
         host: who says so.
-        fetched_us: when, microseconds since the epoch.
+        fetched_us: when they were asked, microseconds since the epoch.
     """
 
     start: Start
@@ -252,7 +253,7 @@ class Downloads:
         self._landed.put((generation, outcome))
 
     async def _look_up(self, start: Start) -> Outcome:
-        job = start.job
+        job, asked_us = start.job, _now_us()
         try:
             identity = await self._resolver.resolve(job.did)
             key = identity.require_key()
@@ -261,7 +262,7 @@ class Downloads:
         except IdentityError as error:
             if error.reason is Reason.IDENTITY_NOT_FOUND and job.attempts >= GONE_ATTEMPTS:
                 host = host_name(self._resolver.source_of(job.did))
-                return Missing(start, RepoError.NOT_FOUND, "deleted", host, _now_us())
+                return Missing(start, RepoError.NOT_FOUND, "deleted", host, asked_us)
             return Failed(start, str(error), is_last_source=True)
         source = choose_source(job, identity.pds)
         if source is None:
@@ -293,7 +294,7 @@ class Downloads:
 
     async def _prove(self, start: Start, source: Source, key: VerifyingKey) -> Outcome:
         """Downloads a repository and proves it with a key."""
-        job, host = start.job, host_name(source.origin)
+        job, host, asked_us = start.job, host_name(source.origin), _now_us()
         server = source.origin if self._base is None else f"{self._base}/{host}"
         url = f"{server}{GET_REPO_PATH}?did={quote(job.did, safe=':')}"
         fed_bytes = 0
@@ -311,15 +312,14 @@ class Downloads:
             if origin_of(answer.url) != origin_of(URL(url)):
                 host = host_name(str(answer.url))  # it was redirected
             if answer.status != 200:
-                return _refusal(start, source, answer, host)
+                return _refusal(start, source, answer, host, asked_us)
             spooled = await self._in_thread(proof, proof.finish)
-        fetched_us = _now_us()
         try:
-            check_rev_not_future(spooled.verified.commit.rev, fetched_us)
+            check_rev_not_future(spooled.verified.commit.rev, _now_us())
         except ProtocolError:
             spooled.file.close()
             raise
-        return Fetched(start, source, host, spooled, fetched_us)
+        return Fetched(start, source, host, spooled, asked_us)
 
     async def _in_thread(self, proof: Proof, call: Callable[[], _Result]) -> _Result:
         """Calls something in a proving thread; who is cut off meanwhile waits for its end."""
@@ -334,7 +334,7 @@ class Downloads:
             raise
 
 
-def _refusal(start: Start, source: Source, answer: Answer, host: str) -> Outcome:
+def _refusal(start: Start, source: Source, answer: Answer, host: str, asked_us: int) -> Outcome:
     """Says what it means that a server gives no repository."""
     name = error_name(answer.body)
     try:
@@ -345,7 +345,7 @@ def _refusal(start: Start, source: Source, answer: Answer, host: str) -> Outcome
     if not source.is_last:
         # A relay, or a server that the account may have left: its own one has the last word.
         return Failed(start, f"{host} says {error}", is_last_source=False)
-    return Missing(start, error, _STATUS_BY_ERROR[error], host, _now_us())
+    return Missing(start, error, _STATUS_BY_ERROR[error], host, asked_us)
 
 
 def error_name(body: bytes) -> str | None:

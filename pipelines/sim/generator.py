@@ -131,7 +131,8 @@ class Generator:
                 is_resting = author.state.status is not None
                 yield from self._reactivate_account(author) if is_resting else self._write(author)
         elif self._active and (happening := self._troubles.choose()) is not None:
-            author = self._some_author()
+            # Any: what goes wrong has nothing to do with who writes most.
+            author = self._active[int(len(self._active) * self._random.random())]
             yield from happening(author)
             if author.state.status is not None:
                 self._active.remove(author)

@@ -323,13 +323,19 @@ def test_an_error_of_the_server_is_a_status(error: RepoError, status: str) -> No
     """Spec: I-08."""
     state = after(FIRST, commit(4, 3), absent(error, status))
     assert (state.active, state.status) == (False, status)
-    assert state.account == AccountMark("pds.example", None, "2033-05-18T03:33:20.000Z")
+    assert state.account == AccountMark(
+        "pds.example", None, "2033-05-18T03:33:20.000Z", 2_000_000_000_000_000
+    )
     assert state.head is not None
     assert parse_repo(encode_repo(state)) == state
-    # What was said later counts, whoever says it.
-    later = account(7)
-    later = replace(later, source=later.source._replace(time="2033-05-18T03:33:21Z"))
-    assert after(FIRST, absent(error, status), later).active
+    # What was received later counts, whatever the clock of whoever says it.
+    returned = account(7)
+    early, late = (
+        replace(returned, source=returned.source._replace(received_us=received_us))
+        for received_us in (1_999_999_999_999_999, 2_000_000_000_000_000)
+    )
+    assert reduce_event(state, early, 9).outcome is Outcome.STALE
+    assert reduce_event(state, late, 9).outcome is Outcome.ACCOUNT
 
 
 def test_an_answer_of_before_the_account_s_status_is_stale() -> None:
