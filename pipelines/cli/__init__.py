@@ -51,7 +51,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "metrics": ("metrics", "Numbers for Prometheus, dashboard and alert rules."),
     "doctor": ("doctor", "Look at a deployment: what is wrong, and what to do."),
     "repo": ("repo", "Show what is held of one repository."),
-    "quarantine": ("quarantine", "Look at what was refused, and why."),
+    "quarantine": ("quarantine", "Look at what was refused, and why; have it mended."),
     "audit": ("audit", "Recompute roots from the topics and compare them with what was signed."),
     "capture": ("capture", "Record frames from a relay into a file."),
     "verify": ("verify", "A verdict for every frame of a capture, without Kafka."),

@@ -180,7 +180,7 @@ def test_it_waits_while_what_it_asked_for_has_not_been_taken_over(
         waiting.join(0.3)
         assert waiting.is_alive()
         _commit_all(config)
-        waiting.join(20)
+        waiting.join(120)
         assert not waiting.is_alive()
 
 

@@ -27,7 +27,9 @@ from pipelines.compact.state import Sync
 from pipelines.config import KafkaConfig
 from pipelines.crawl import sweep as sweep_module
 from pipelines.crawl.lists import HostList
+from pipelines.crawl.progress import Job
 from pipelines.crawl.sweep import Sweep
+from pipelines.crawl.writing import stored_progress
 from pipelines.identity.background import BackgroundFetcher
 from pipelines.identity.fetching import Fetcher, FetchLimits
 from pipelines.identity.pace import PaceLimits
@@ -140,10 +142,13 @@ def test_a_sweep_that_was_ended_begins_anew_and_one_that_follows_answers_the_nex
     thread.start()
     try:
         write_gap(config, host_of(server.url))
-        wait_until(lambda: {0, 1} <= asked(config).keys(), "the second gap was not answered")
+        answered = f"gaps {host_of(server.url)}"
+        wait_until(
+            lambda: answered in stored_progress(config, Job.SWEEP), "the second gap is answered"
+        )
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(120)
     assert not thread.is_alive()
     # The gap of the one that lies waits; a page of it is asked for again each time.
     assert set(following.due) == {host_of(liar.url)}
