@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.bridge import (
+    BRIDGE_BYTES,
     assert_holds_exactly,
     create_topics,
     last_seq_in,
@@ -25,9 +26,6 @@ from pipelines.config import KafkaConfig
 pytestmark = pytest.mark.broker
 
 SEED = 20261125
-MIB = 1024 * 1024
-# As ARCHITECTURE.md says under "Buffers and their limits".
-BRIDGE_BYTES = 256 * MIB
 EVENTS_COUNT = 300
 TINY_COUNT = 20_000
 LOG_BYTES = 100_000

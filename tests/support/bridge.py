@@ -28,6 +28,8 @@ from pipelines.sim.service import SimServer
 STANDPIPE = Path(sys.executable).with_name("standpipe")
 PARTITIONS = 3
 TOPICS = ("frames", "quarantine", "cursors", "epochs", "gaps", "status")
+# What a bridge takes of memory, as ARCHITECTURE.md says under "Buffers and their limits".
+BRIDGE_BYTES = 256 * 1024 * 1024
 EXIT_TIMEOUT_S = 120.0
 
 
