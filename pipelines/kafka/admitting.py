@@ -8,9 +8,10 @@ time who works on, so nobody may work while it is made:
     3. the ends of `frames` are noted: nothing from there on was ever judged
     4. the table is written again, with these offsets
 
-Workers read the tables once they are members of their group. One that joined before step 2 is seen
-there; one that joins later finds the announcement, or the new table. A process that was taken for
-dead in step 2 and wakes up has lost its membership, and with it the right to commit.
+Workers read the tables, to the true end, once they are members of their group. One that joined
+before step 2 is seen there; one that joins later finds the announcement, or the new table. A
+process that was taken for dead in step 2 and wakes up has lost its membership, and with it the
+right to commit.
 
 A change that was broken off leaves its announcement, which the next `standpipe topics apply`
 finishes, or withdraws if it is to be as it was.
@@ -34,7 +35,7 @@ from pipelines.kafka.admission import (
 )
 from pipelines.kafka.clients import create_admin
 from pipelines.kafka.messages import OutputMessage
-from pipelines.kafka.reading import REQUEST_TIMEOUT_S, log_ends, read_between
+from pipelines.kafka.reading import REQUEST_TIMEOUT_S, log_ends, read_between, readable_log_ends
 from pipelines.kafka.topics import Registry, registry
 from pipelines.kafka.transaction import Transaction, TransactionalProducer
 
@@ -50,15 +51,24 @@ def configured(kafka: KafkaConfig) -> Registry:
     return packaged if kafka.admitted is None else packaged.admitting(kafka.admitted)
 
 
-def load_admissions(kafka: KafkaConfig) -> Admissions:
+def load_admissions(kafka: KafkaConfig, *, to_true_end: bool = False) -> Admissions:
     """Returns the tables of a deployment, whose topic exists.
 
+    Args:
+        kafka: the cluster.
+        to_true_end: whether to wait for what is committed and not readable yet. Who works by the
+            tables has to: a commit is confirmed before its messages can be read.
+
     Raises:
-        BrokerUnavailableError: the broker does not answer.
+        BrokerUnavailableError: the broker does not answer, or a transaction stays open.
         ConfigError: the topic holds something else.
     """
     where = (kafka.topic(TOPIC), 0)
-    ends = log_ends(kafka, [where], is_readable=True)
+    ends = (
+        readable_log_ends(kafka, [where])
+        if to_true_end
+        else log_ends(kafka, [where], is_readable=True)
+    )
     try:
         return admissions_of(read_between(kafka, {where: 0}, ends))
     except ValueError as error:
@@ -68,14 +78,18 @@ def load_admissions(kafka: KafkaConfig) -> Admissions:
         ) from None
 
 
-def deployed(kafka: KafkaConfig) -> tuple[Registry, Admissions]:
+def deployed(kafka: KafkaConfig, *, to_true_end: bool = False) -> tuple[Registry, Admissions]:
     """Returns the tables of a deployment, and the registry with every topic that they made.
+
+    Args:
+        kafka: the cluster.
+        to_true_end: as in `load_admissions`.
 
     Raises:
         BrokerUnavailableError: the broker does not answer.
         ConfigError: there is no table yet.
     """
-    admissions = load_admissions(kafka)
+    admissions = load_admissions(kafka, to_true_end=to_true_end)
     if admissions.current is None:
         raise ConfigError(
             f"nobody has said which collections have topics of their own: {kafka.topic(TOPIC)} is "
@@ -91,7 +105,7 @@ def join(kafka: KafkaConfig) -> tuple[Registry, Admissions]:
         BrokerUnavailableError: the broker does not answer.
         ConfigError: the tables differ, or a change is under way.
     """
-    known, admissions = deployed(kafka)
+    known, admissions = deployed(kafka, to_true_end=True)
     check_agreement(admissions, configured(kafka).admitted_collections)
     return known, admissions
 
@@ -164,7 +178,7 @@ def admit(kafka: KafkaConfig, collections: Collection[str], partitions_count: in
     transactional_id = kafka.transactional_id("topics", _SLOT)
     producer = TransactionalProducer(kafka, transactional_id, lambda: False)
     producer.start()
-    before = load_admissions(kafka)
+    before = load_admissions(kafka, to_true_end=True)
     wanted = tuple(sorted(collections))
     number = len(before.tables) + 1
     announced = Table(number, wanted, None)
@@ -173,7 +187,7 @@ def admit(kafka: KafkaConfig, collections: Collection[str], partitions_count: in
     elif before.current.collections == wanted:
         if before.announced is not None:
             _write(kafka, producer, announced, is_withdrawn=True)
-        return load_admissions(kafka)
+        return load_admissions(kafka, to_true_end=True)
     else:
         _write(kafka, producer, announced)
         try:
@@ -184,7 +198,7 @@ def admit(kafka: KafkaConfig, collections: Collection[str], partitions_count: in
         ends = log_ends(kafka, [(kafka.topic("frames"), n) for n in range(partitions_count)])
         table = announced._replace(next_offsets=tuple(ends[where] for where in sorted(ends)))
     _write(kafka, producer, table)
-    return load_admissions(kafka)
+    return load_admissions(kafka, to_true_end=True)
 
 
 def check_nobody_works(kafka: KafkaConfig) -> None:

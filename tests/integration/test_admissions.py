@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.cli import standpipe
 from support.frames import publish_frames
-from support.kafka import read_committed, wait_until
+from support.kafka import read_committed, read_decided, wait_until
 
 from pipelines.captures import read_frames
 from pipelines.compact.service import create_stage as create_compact
@@ -73,7 +73,7 @@ def running(config: KafkaConfig, capture_folder: Path, folder: Path) -> Iterator
 
 def records_in(config: KafkaConfig, last: str) -> list[dict[str, object]]:
     topic = config.topic(f"records.{last}")
-    return [json.loads(message.value or b"") for message in read_committed(config, topic)]
+    return [json.loads(message.value or b"") for message in read_decided(config, topic)]
 
 
 def test_who_admits_other_collections_does_not_join(
@@ -152,7 +152,7 @@ def test_nothing_changes_while_a_worker_would_miss_it(
         # Also if it joined only after that was looked at: then it was announced, and is withdrawn.
         with pytest.raises(ConfigError, match=r"explode of .* still run"):
             admit(new, (POST,), PARTITIONS)
-    written = read_committed(old, old.topic("admissions"))
+    written = read_decided(old, old.topic("admissions"))
     assert [message.value is None for message in written] == [False, False, True]
     assert load_admissions(old) == before
     apply(plan(new))
