@@ -23,7 +23,13 @@ from typing import Final, NamedTuple
 import click
 from bench import processors
 from bench.broker import Broker, running_broker
-from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupState,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    TopicPartition,
+)
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # no explicit re-export
 from support.kafka import wait_until
 from support.pipeline import Pipeline, Stage, running_pipeline
 
@@ -32,7 +38,7 @@ from pipelines.compact.writer import OnInactive
 from pipelines.config import KafkaConfig
 from pipelines.kafka.clients import create_admin
 from pipelines.kafka.following import Follower
-from pipelines.kafka.reading import log_ends, read_to_end
+from pipelines.kafka.reading import read_to_end
 from pipelines.kafka.topics import registry
 from pipelines.process import start_child
 from pipelines.sim.service import Addresses
@@ -42,11 +48,11 @@ PARTITIONS: Final = 4
 # so few, that their trees have several layers soon.
 ACCOUNTS_COUNT: Final = 40
 # Some seconds of work, and no more than the network prepares.
-FRAMES_COUNT: Final = 12_000
+FRAMES_COUNT: Final = 20_000
 LIVE_PER_S: Final = 350
 # The middle of a run, as shares of its frames.
 _BEGIN, _END = 0.1, 0.95
-_SAMPLE_S = 0.1
+_SAMPLE_S = 0.05
 _QUIET_S = 4.0
 _TIMEOUT_S = 180.0
 # Of the delay: the pace of an ordinary peak, and how long it is kept up before it counts.
@@ -183,7 +189,12 @@ class _Run:
         return sum(max(where.offset, 0) for where in found.topic_partitions)
 
     def _end(self, topic: str) -> int:
-        return sum(log_ends(self.kafka, self._partitions(topic), is_readable=True).values())
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # has no annotations
+        futures = self._admin.list_offsets(
+            {TopicPartition(*where): latest for where in self._partitions(topic)},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+        )
+        return sum(future.result(_TIMEOUT_S).offset for future in futures.values())
 
     def _partitions(self, topic: str) -> list[tuple[str, int]]:
         return [(self.kafka.topic(topic), partition) for partition in range(PARTITIONS)]
@@ -196,8 +207,8 @@ def run(_rounds: int) -> None:
             _wait_for_frames(addresses)
             click.echo(
                 f"Pipeline through the broker, {PARTITIONS} partitions: {FRAMES_COUNT:,} frames "
-                f"of {ACCOUNTS_COUNT} new accounts, prepared\n"
-                f"beforehand; {processors.load()} before it. Seconds of processor for 1,000 "
+                f"of {ACCOUNTS_COUNT} new accounts, prepared beforehand;\n"
+                f"{processors.load()} before it. Seconds of processor for 1,000 "
                 "frames, and how many processors others used"
             )
             columns = "".join(f"{column:>9}" for column in _COLUMNS)
@@ -233,10 +244,9 @@ def _measure_alone(each: _Run) -> None:
 
 
 def _measure_together(together: _Run) -> None:
-    stages = _started(together)
-    together.measure(
-        "all together", stages, together.bridge(), together.stage("compact", "events")
-    )
+    explode, compact_ = together.stage("explode", "frames"), together.stage("compact", "events")
+    last = _Progress(compact_.done, lambda: explode.is_over() and compact_.is_over())
+    together.measure("all together", _started(together), together.bridge(), last)
     _assert_count(together.kafka, "events")
 
 
@@ -340,7 +350,8 @@ def _pipeline(broker: Broker, relay_pid: int, addresses: Addresses) -> Iterator[
 
 def _assert_count(kafka: KafkaConfig, topic: str) -> None:
     """Checks that a stage did all of its work: a topic has a message for each frame."""
-    assert sum(1 for _ in read_to_end(kafka, [kafka.topic(topic)])) == FRAMES_COUNT
+    count = sum(1 for _ in read_to_end(kafka, [kafka.topic(topic)]))
+    assert count == FRAMES_COUNT, f"{count} messages in {topic}"
 
 
 def _cell(cpu_s: float | None, frames: float) -> str:
