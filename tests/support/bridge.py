@@ -27,18 +27,18 @@ from pipelines.sim.service import SimServer
 
 STANDPIPE = Path(sys.executable).with_name("standpipe")
 PARTITIONS = 3
-TOPICS = ("frames", "quarantine", "cursors", "epochs", "gaps", "status")
+TOPICS = ("admissions", "frames", "quarantine", "cursors", "epochs", "gaps", "status")
 # What a bridge takes of memory, as ARCHITECTURE.md says under "Buffers and their limits".
 BRIDGE_BYTES = 256 * 1024 * 1024
 EXIT_TIMEOUT_S = 120.0
 
 
 def create_topics(config: KafkaConfig) -> None:
-    """Creates the topics that the bridge writes, as schemas/ describes them."""
+    """Creates the topics of a deployment with nothing but a bridge, as schemas/ has them."""
     plan = admin.plan(config, PARTITIONS)
     wanted = {config.topic(name) for name in TOPICS}
     create = tuple(topic for topic in plan.create if topic.name in wanted)
-    admin.apply(dataclasses.replace(plan, create=create, admit=None))
+    admin.apply(dataclasses.replace(plan, create=create))
 
 
 class RunningBridge:

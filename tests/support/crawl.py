@@ -30,9 +30,12 @@ NOW_TIME = "2026-09-21T14:13:20Z"
 OLD, NEW = make_tid(NOW_US - 1, 0), make_tid(NOW_US, 0)
 
 
+TOPICS = ("admissions", "repos", "resyncs", "gaps", "crawls", "status")
+
+
 def create_topics(config: KafkaConfig) -> None:
     """Creates the topics that a crawl needs, and no others, which would take a while."""
-    wanted = {config.topic(name) for name in ("repos", "resyncs", "gaps", "crawls", "status")}
+    wanted = {config.topic(name) for name in TOPICS}
     everything = plan(config, PARTITIONS)
     create = tuple(topic for topic in everything.create if topic.name in wanted)
     apply(dataclasses.replace(everything, create=create))
