@@ -1,15 +1,19 @@
 """The way of one partition's repositories from the spool to Kafka, slice by slice.
 
-    chunks of A │ manifest of A, chunks of B │ more chunks of B │ manifest of B, …
-                a transaction ends here
+    chunks of A, B and C │ their manifests, chunks of D │ more chunks of D │ manifest of D, …
+                         a transaction ends here
 
 A manifest names the place of its chunks, which is known once they are committed: so it goes out
-with the next slice, and nothing counts before it. One repository at a time. Pure, but for the
-spool that is read.
+with the next slice, and nothing counts before it. Small repositories go together. Where each of
+them is follows from where the partition ends then, if nobody else's messages came in between: a
+predecessor that does not know yet that it is one may write some, which are aborted. That shows in
+the end being too far; then the same repositories are written again, each alone, with its place
+between two ends. Pure, but for the spool that is read.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from pipelines.kafka.messages import OutputMessage
@@ -18,7 +22,7 @@ from pipelines.resync.downloads import Fetched
 
 # Chunks of one transaction. Readers of the partition wait for its end.
 SLICE_BYTES: Final = 4 * 1024 * 1024
-# And of what has no chunks: some 500 bytes each.
+# And of what is small: some 500 bytes each.
 SLICE_COUNT: Final = 1_000
 
 
@@ -52,12 +56,19 @@ class Delivery:
         """
         self._partition = partition
         self._topic = chunks_topic
-        self._end_offset = end_offset
-        self._fetched: deque[Fetched] = deque()
-        self._chunks: Iterator[bytes] | None = None  # of the first one, what is left
-        self._first_offset = 0
-        self._is_sent = False  # all its chunks have gone out
         self._small: deque[Small] = deque()
+        self._fetched: deque[Fetched] = deque()
+        self._places: deque[Place] = deque()  # of the first ones, whose chunks are committed
+        # What the transaction under way has: repositories to their end, and chunks.
+        self._sent_count = 0
+        self._chunks_count = 0
+        self._end_offset = end_offset
+        self._marks_count = 0  # behind that end: each transaction leaves one
+        # A repository that goes alone: the chunks that are left, and where they begin.
+        self._alone: Iterator[bytes] | None = None
+        self._left_count = 0
+        self._first_offset = 0
+        self._alone_count = 0  # how many of the next ones have to go alone
 
     @property
     def waiting_count(self) -> int:
@@ -89,41 +100,74 @@ class Delivery:
         outputs: list[OutputMessage] = []
         while self._small and len(outputs) < SLICE_COUNT:
             outputs += self._small.popleft()()
-        size_bytes = 0
-        while self._fetched and size_bytes < SLICE_BYTES:
-            fetched = self._fetched[0]
-            if self._chunks is None:
-                self._chunks = fetched.spooled.file.read()
-                self._first_offset = self._end_offset
-                self._is_sent = fetched.spooled.file.count == 0
-            if self._is_sent:
-                place = Place(self._first_offset, self._end_offset)
-                outputs += answer(fetched, place)
-                self._pop().spooled.file.close()
-                continue
-            job, rev = fetched.start.job, fetched.spooled.verified.commit.rev
-            for chunk in self._chunks:
-                outputs.append(
-                    chunk_message(
-                        job.did, rev, chunk, fetched.fetched_us, self._partition, self._topic
-                    )
-                )
-                size_bytes += len(chunk)
-                if size_bytes >= SLICE_BYTES:
-                    return outputs
-            self._is_sent = True
-            return outputs
-        return outputs
+        while self._fetched and (self._places or not self._fetched[0].spooled.file.count):
+            end = self._end_offset
+            place = self._places.popleft() if self._places else Place(end, end)
+            fetched = self._fetched.popleft()
+            outputs += answer(fetched, place)
+            fetched.spooled.file.close()
+        chunks = self._chunks()
+        self._chunks_count = len(chunks)
+        return outputs + chunks
 
     def committed(self, end_offset: int) -> None:
-        """Notes where the chunks end now."""
-        self._end_offset = end_offset
+        """Notes that the chunks of a slice are committed, and where they end now."""
+        at = self._end_offset + self._marks_count
+        is_gapless = at + self._chunks_count == end_offset
+        self._end_offset, self._marks_count = end_offset, 1
+        if self._alone is not None:
+            if not self._left_count:
+                self._places.append(Place(self._first_offset, end_offset))
+                self._alone = None
+            return
+        counts = [f.spooled.file.count for f in islice(self._fetched, self._sent_count)]
+        if is_gapless:
+            for count in counts:
+                self._places.append(Place(at, at + count))
+                at += count
+        else:
+            self._alone_count = sum(count > 0 for count in counts)
 
     def close(self) -> None:
         """Lets go of what waits."""
         while self._fetched:
-            self._pop().spooled.file.close()
+            self._fetched.popleft().spooled.file.close()
 
-    def _pop(self) -> Fetched:
-        self._chunks = None
-        return self._fetched.popleft()
+    def _chunks(self) -> list[OutputMessage]:
+        """Returns the chunks of the next repositories, or the next ones of a large one."""
+        outputs: list[OutputMessage] = []
+        if self._alone is not None:
+            return self._next_of(self._fetched[0], self._alone)
+        self._sent_count = size_bytes = 0
+        for fetched in self._fetched:
+            file = fetched.spooled.file
+            size_bytes += file.size_bytes
+            if self._alone_count or size_bytes > SLICE_BYTES or self._sent_count == SLICE_COUNT:
+                break
+            outputs += self._messages(fetched, file.read())
+            self._sent_count += 1
+        if self._fetched and not outputs:
+            first = self._fetched[0]
+            self._alone_count = max(0, self._alone_count - 1)
+            self._alone, self._left_count = first.spooled.file.read(), first.spooled.file.count
+            self._first_offset = self._end_offset
+            return self._next_of(first, self._alone)
+        return outputs
+
+    def _next_of(self, fetched: Fetched, chunks: Iterator[bytes]) -> list[OutputMessage]:
+        """Returns the next chunks of a repository that goes alone."""
+        outputs: list[OutputMessage] = []
+        size_bytes = 0
+        while self._left_count and size_bytes < SLICE_BYTES:
+            chunk = next(chunks)
+            self._left_count -= 1
+            size_bytes += len(chunk)
+            outputs += self._messages(fetched, [chunk])
+        return outputs
+
+    def _messages(self, fetched: Fetched, chunks: Iterable[bytes]) -> list[OutputMessage]:
+        did, rev = fetched.start.job.did, fetched.spooled.verified.commit.rev
+        return [
+            chunk_message(did, rev, chunk, fetched.fetched_us, self._partition, self._topic)
+            for chunk in chunks
+        ]

@@ -5,6 +5,8 @@ Pure. spec: I-05, I-06
 
 from typing import NamedTuple
 
+from yarl import URL
+
 from pipelines.resync.jobs import Job
 
 
@@ -24,7 +26,8 @@ class Source(NamedTuple):
 def choose_source(job: Job, own_server: str | None) -> Source | None:
     """Returns whom to ask at the next try.
 
-    Each try in vain goes on to the next server, and after the last one begins anew.
+    Each try in vain goes on to the next server, and after the last one begins anew. What is named
+    and can be no server is passed over: names come from lists of outsiders, too.
 
     Args:
         job: what is asked for.
@@ -33,8 +36,17 @@ def choose_source(job: Job, own_server: str | None) -> Source | None:
     Returns:
         The server; None if there is none.
     """
-    origins = list(dict.fromkeys(filter(None, (job.host, own_server))))
+    named = dict.fromkeys(filter(None, (job.host, own_server)))
+    origins = [origin for origin in named if _is_origin(origin)]
     if not origins:
         return None
     index = job.attempts % len(origins)
     return Source(origins[index], is_last=index == len(origins) - 1)
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        url = URL(text)
+    except ValueError:
+        return False
+    return url.scheme in {"http", "https"} and bool(url.host) and url == url.origin()

@@ -149,6 +149,17 @@ class TestSources:
             source = choose_source(self.after(attempts, host=host), own)
             assert source == (host or own, True)
 
+    @pytest.mark.parametrize(
+        "host",
+        [
+            *("pds.example.com", "ftp://pds.example.com", "https://", "https://pds.example.com:x"),
+            *("https://pds.example.com/path", "https://user@pds.example.com", "https://[::1", "?"),
+        ],
+    )
+    def test_what_can_be_no_server_is_passed_over(self, host: str) -> None:
+        assert choose_source(self.after(0, host=host), self.OWN) == (self.OWN, True)
+        assert choose_source(self.after(0, host=host), None) is None
+
     def test_there_may_be_none(self) -> None:
         assert choose_source(job(), None) is None
 

@@ -2,10 +2,13 @@
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import wire
 from support.exports import Export, export
 from support.repo import DID, OTHER_DID, OTHER_SIGNER, SIGNER, outcome, record
@@ -28,6 +31,11 @@ from pipelines.resync.spool import Proof, Spool, Spooled, SpoolError
 LIMITS = Limits()
 VALUES = {f"com.example.note/{n:04}": record(f"note {n} {'x' * 100}") for n in range(60)}
 EXPORT = export(VALUES, rev=wire.rev(5))
+EXPORTS = {
+    count: export(dict(list(VALUES.items())[:count]), rev=wire.rev(5)) for count in (0, 1, 20, 60)
+}
+# Where the partition of `chunks` ends at first.
+BEGIN = 100
 
 
 @pytest.fixture(autouse=True)
@@ -145,11 +153,19 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 
 
 class Written:
-    """What transactions wrote to one partition of `chunks`, and what ended jobs."""
+    """What transactions wrote to one partition of `chunks`, and what ended jobs.
 
-    def __init__(self, delivery: Delivery, end_offset: int) -> None:
+    Attributes:
+        chunks: by offset.
+        places: of the repositories whose jobs have ended.
+        slices: what each transaction wrote: the chunks' values, and `manifest`.
+        aborted: by the number of a transaction, how many messages of somebody else came into it.
+    """
+
+    def __init__(self, delivery: Delivery, aborted: Mapping[int, int] | None = None) -> None:
         self._delivery = delivery
-        self._end_offset = end_offset
+        self._next_offset = BEGIN
+        self.aborted = aborted or {}
         self.chunks: dict[int, Chunk] = {}
         self.places: list[Place] = []
         self.slices: list[list[bytes | None]] = []
@@ -161,19 +177,29 @@ class Written:
     def run(self) -> None:
         while not self._delivery.is_empty:
             outputs = self._delivery.next_slice(self.answer)
+            others_count = self.aborted.get(len(self.slices), 0)
             self.slices.append([output.value for output in outputs])
-            for output in outputs:
-                if output.topic == "chunks":
-                    assert output.value is not None
-                    self.chunks[self._end_offset] = parse_chunk(output.value)
-                    self._end_offset += 1
-            self._delivery.committed(self._end_offset)
-            self._end_offset += 1  # the mark at the end of the transaction
+            chunks = [parse_chunk(o.value or b"") for o in outputs if o.topic == "chunks"]
+            if not chunks:
+                continue
+            for number, chunk in enumerate(chunks):
+                if number == 1:
+                    self._next_offset += others_count
+                self.chunks[self._next_offset] = chunk
+                self._next_offset += 1
+            self._delivery.committed(self._next_offset)
+            self._next_offset += 1  # the mark at the end of the transaction
+
+    def assert_whole(self, count: int) -> None:
+        """Checks that so many repositories were written, each where its manifest says."""
+        assert len(self.places) == count
+        for first, end in self.places:
+            assert_whole([chunk for at, chunk in self.chunks.items() if first <= at < end])
 
 
 @pytest.fixture
 def delivery() -> Iterator[Delivery]:
-    made = Delivery(0, "chunks", end_offset=100)
+    made = Delivery(0, "chunks", end_offset=BEGIN)
     yield made
     made.close()
 
@@ -185,38 +211,102 @@ def fetched(spool: Spool, car: bytes = EXPORT.car()) -> Fetched:
     return Fetched(start, source, "pds.example.com", spooled(spool, car), 1_790_000_000_000_001)
 
 
+def spooled_size(spool: Spool) -> int:
+    """Returns the size of the chunks of one repository."""
+    found = spooled(spool)
+    size_bytes = found.file.size_bytes
+    found.file.close()
+    return size_bytes
+
+
 def test_a_manifest_comes_after_its_chunks_are_committed_and_names_their_place(
     spool: Spool, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery_module, "SLICE_BYTES", 5_000)
     for _ in range(3):
         delivery.add(fetched(spool))
-    written = Written(delivery, 100)
+    written = Written(delivery)
     written.run()
-    assert len(written.places) == 3
-    for first, end in written.places:
-        assert_whole([chunk for at, chunk in written.chunks.items() if first <= at < end])
+    written.assert_whole(3)
     assert all(b"manifest" not in values[1:] for values in written.slices)
     assert spool.used_bytes == 0
 
 
-def test_one_transaction_ends_a_repository_and_takes_the_next_one_along(
-    spool: Spool, delivery: Delivery
-) -> None:
-    for _ in range(4):
+def test_small_repositories_go_together(spool: Spool, delivery: Delivery) -> None:
+    for _ in range(10):
         delivery.add(fetched(spool))
-    written = Written(delivery, 100)
+    written = Written(delivery)
     written.run()
-    assert len(written.slices) == 5
+    written.assert_whole(10)
+    assert len(written.slices) == 2
+    assert written.slices[1] == [b"manifest"] * 10
+
+
+def test_who_comes_meanwhile_goes_with_the_manifests(spool: Spool, delivery: Delivery) -> None:
+    written = Written(delivery)
+    delivery.add(fetched(spool))
+    first = delivery.next_slice(written.answer)
+    delivery.committed(BEGIN + len(first))
+    delivery.add(fetched(spool))
+    second = delivery.next_slice(written.answer)
+    assert [output.topic for output in second] == ["manifest"] + ["chunks"] * len(first)
+    delivery.committed(BEGIN + 2 * len(first) + 1)
+    delivery.next_slice(written.answer)
+    begin = BEGIN + len(first) + 1
+    assert written.places == [(BEGIN, BEGIN + len(first)), (begin, begin + len(first))]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_where_somebody_else_wrote_in_between_each_is_written_again_alone(
+    spool: Spool, delivery: Delivery, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    size_bytes = spooled_size(spool)
+    monkeypatch.setattr(delivery_module, "SLICE_BYTES", 3 * size_bytes)
+    for _ in range(9):
+        delivery.add(fetched(spool))
+    written = Written(delivery, aborted={number: 2})
+    written.run()
+    written.assert_whole(9)
+    assert len(written.slices) == 3 + 3 + 1
+    assert spool.used_bytes == 0
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    sizes=st.lists(st.sampled_from(sorted(EXPORTS)), max_size=8),
+    aborted=st.dictionaries(st.integers(0, 9), st.integers(1, 3)),
+    slice_bytes=st.integers(1, 30_000),
+)
+def test_whatever_comes_in_between_each_manifest_names_its_own_chunks(
+    tmp_path_factory: pytest.TempPathFactory,
+    sizes: list[int],
+    aborted: dict[int, int],
+    slice_bytes: int,
+) -> None:
+    spool = Spool(tmp_path_factory.mktemp("spool"), limit_bytes=10_000_000)
+    with closing(Delivery(0, "chunks", BEGIN)) as made, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delivery_module, "SLICE_BYTES", slice_bytes)
+        for size in sizes:
+            made.add(fetched(spool, EXPORTS[size].car()))
+        written = Written(made, aborted)
+        written.run()
+    assert len(written.places) == len(sizes)
+    for size, (first, end) in zip(sizes, written.places, strict=True):
+        found = [chunk for at, chunk in written.chunks.items() if first <= at < end]
+        if size:
+            assert_whole(found, EXPORTS[size])
+        else:
+            assert found == []
+    assert spool.used_bytes == 0
 
 
 def test_empty_repositories_need_no_chunks(spool: Spool, delivery: Delivery) -> None:
     empty = export({}, rev=wire.rev(5)).car()
     for _ in range(3):
         delivery.add(fetched(spool, empty))
-    written = Written(delivery, 100)
+    written = Written(delivery)
     written.run()
-    assert written.places == [Place(100, 100)] * 3
+    assert written.places == [Place(BEGIN, BEGIN)] * 3
     assert len(written.slices) == 1
 
 
@@ -225,7 +315,7 @@ def test_a_large_repository_is_written_in_bounded_slices(
 ) -> None:
     monkeypatch.setattr(delivery_module, "SLICE_BYTES", 4_000)
     delivery.add(fetched(spool))
-    written = Written(delivery, 100)
+    written = Written(delivery)
     written.run()
     sizes = [sum(len(value or b"") for value in values) for values in written.slices]
     largest_chunk = 2_000 + 500
@@ -243,7 +333,7 @@ def test_small_messages_are_made_when_they_are_written(delivery: Delivery) -> No
     delivery.add_small(make)
     assert not made
     assert not delivery.is_empty
-    written = Written(delivery, 100)
+    written = Written(delivery)
     written.run()
     assert (made, written.slices) == (["made"], [[None]])
 
