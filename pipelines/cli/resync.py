@@ -50,7 +50,7 @@ _MEBIBYTE = 1024 * 1024
 )
 @click.option(
     "--host-budget",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=2),
     default=service.DEFAULT_HOST_BUDGET,
     show_default=True,
     metavar="N",

@@ -49,7 +49,7 @@ class Limits:
     Attributes:
         concurrent_count: downloads at once.
         host_count: of these, from one host.
-        host_budget: requests of one host in `BUDGET_S`, at most.
+        host_budget: requests of one host in `BUDGET_S`, at most; 2 at least.
         timeout_s: of one download.
         spool_bytes: of repositories that wait for Kafka, from which on nothing more is fetched.
     """
@@ -64,7 +64,7 @@ class Limits:
     def pace(self) -> PaceLimits:
         """How fast one host is asked, so that no stretch of `BUDGET_S` passes the budget."""
         burst_count = max(1, self.host_budget // _BURST_SHARE)
-        per_s = max(1, self.host_budget - burst_count) / BUDGET_S
+        per_s = (self.host_budget - burst_count) / BUDGET_S
         return PaceLimits(self.host_count, per_s, burst_count)
 
 
