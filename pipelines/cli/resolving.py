@@ -15,6 +15,13 @@ from pipelines.identity.resolver import DEFAULT_PLC_PER_S, DEFAULT_PLC_URL, Reso
 plc_url_option = click.option(
     "--plc-url", default=DEFAULT_PLC_URL, show_default=True, help="The directory of did:plc."
 )
+pds_url_option = click.option(
+    "--pds-url",
+    default=None,
+    metavar="URL",
+    help="Development: ask URL/NAME instead of the server NAME itself.",
+)
+
 identities_option = click.option(
     "--identities",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner, Result
-from support.kafka import delete_before
+from support.kafka import delete_before, read_committed
 from support.reduced import HOST, Reduced, reduce_recording, write_messages
 from support.repo import DID, SIGNER
 from support.snapshots import HOST as SERVER
@@ -16,16 +16,21 @@ from pipelines.atproto.frames import Action
 from pipelines.atproto.keys import VerifyingKey
 from pipelines.atproto.syntax import parse_path
 from pipelines.cli.audit import command
+from pipelines.compact import servers
 from pipelines.compact.events import EventOp
 from pipelines.compact.outputs import record_messages
 from pipelines.compact.provenance import parse_latest
 from pipelines.compact.service import output_topics
+from pipelines.compact.state import RepoState
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import apply, plan
 from pipelines.kafka.admitting import deployed
 from pipelines.kafka.partition import partition_for
 from pipelines.repair.chunks import chunk_message
 from pipelines.repair.manifests import manifest_message
+from pipelines.repair.requests import Cause, parse_request
+from pipelines.sim.network import load_network
+from pipelines.sim.service import SimServer
 
 pytestmark = pytest.mark.broker
 
@@ -60,6 +65,55 @@ def filled(kafka: str, topic_prefix: str, capture_folder: Path) -> Filled:
     reduced = reduce_recording(capture_folder, config, PARTITIONS)
     write_messages(config, [*reduced.frames, *reduced.outputs])
     return Filled(config, reduced, capture_folder / "identities.jsonl")
+
+
+def test_repositories_are_compared_with_their_servers_and_asked_for_again(
+    filled: Filled, capture_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "ARRIVAL_PAUSE_S", 0.01)
+    expected = {
+        account["did"]: expected_standing(filled.reduced.repos[account["did"]], account)
+        for account in json.loads((capture_folder / "accounts.json").read_bytes())
+    }
+    with SimServer(load_network(capture_folder)) as sim:
+        addresses = sim.addresses
+        asked = ["--plc-url", addresses.plc, "--did-web-url", addresses.did_web]
+        asked += ["--pds-url", addresses.pds, "--against-pds"]
+        result = filled.run("--all", "--json", "--repair", *asked)
+        sampled = [
+            filled.run("--sample", "5", "--seed", str(seed), "--json", *asked)
+            for seed in (7, 7, 8)
+        ]
+    found = {line["did"]: line for line in map(json.loads, result.stdout.splitlines())}
+    assert {did: line["pds"]["standing"] for did, line in found.items()} == expected
+    assert set(expected.values()) == {"equal", "behind", "inactive", "drift"}
+    assert all(line["finding"] in ("matches", "empty") for line in found.values())
+    wrong = {did for did, standing in expected.items() if standing in ("behind", "drift")}
+    assert result.return_value == 1
+    requests = [
+        parse_request(message.value or b"")
+        for message in read_committed(filled.config, filled.config.topic("resyncs"))
+    ]
+    assert {request.did for request in requests} == wrong
+    for request in requests:
+        server_rev = found[request.did]["pds"]["rev"]
+        assert (request.cause, request.min_rev) == (Cause.AUDIT, server_rev)
+    first, again, other = (
+        {json.loads(line)["did"] for line in s.stdout.splitlines()} for s in sampled
+    )
+    assert len(first) == 5
+    assert first == again != other
+
+
+def expected_standing(repo: RepoState, account: dict[str, Any]) -> str:
+    """Returns what has to come out, by the recording's own description."""
+    server = account["latestCommit"]
+    if not repo.active:
+        return "inactive"
+    if "error" in server:
+        return "drift"
+    assert repo.head is not None
+    return "equal" if repo.head.signed.commit == server["cid"] else "behind"
 
 
 def test_a_record_leads_to_the_frame_that_proves_it(filled: Filled) -> None:
