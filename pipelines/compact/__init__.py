@@ -11,6 +11,8 @@
     held.py       the same with what is not committed yet on top
     restore.py    from the topics into the store
     audit.py      the records of a repository against its signed root
+    sampling.py   audits of a running store, beside the work
+    standing.py   a head against what the account's server says (pure); servers.py asks
     provenance.py a record against the frame or snapshot it comes from (pure); tracing.py reads it
     export.py     a repository as a CAR, made again from the topics
     writer.py     a change on its way out, and the request of what it breaks

@@ -12,7 +12,7 @@ not changed since it did not.
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -76,6 +76,26 @@ def audit_repo(state: RepoState, records: Iterable[tuple[str, bytes]]) -> Audit:
         state: of the repository.
         records: its path and raw CID, in the order of the paths' bytes.
     """
+    steps = audit_steps(state, records)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            audit: Audit = done.value
+            return audit
+
+
+def audit_steps(
+    state: RepoState, records: Iterable[tuple[str, bytes]]
+) -> Generator[None, None, Audit]:
+    """Compares records as `audit_repo`, whose arguments it has, with pauses.
+
+    Yields:
+        After the first record was taken, and then after some more (`mst.root_steps`).
+
+    Returns:
+        The audit.
+    """
     count = 0
 
     def counted() -> Iterator[tuple[str, bytes]]:
@@ -84,7 +104,7 @@ def audit_repo(state: RepoState, records: Iterable[tuple[str, bytes]]) -> Audit:
             count += 1
             yield record
 
-    root = encode_cid(mst.root_of(counted()))
+    root = encode_cid((yield from mst.root_steps(counted())))
     head = state.head
     if state.sync is Sync.APPLYING:
         # On the way from one root to another: neither can be expected.

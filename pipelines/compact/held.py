@@ -74,6 +74,15 @@ class HeldPartition:
         """
         return self._store.records(did, after_path)
 
+    def repo_after(self, did: Did | None) -> RepoState | None:
+        """Returns the committed state of the repository that follows a DID.
+
+        Args:
+            did: whose successor is wanted; None for the first repository.
+        """
+        value = self._store.repo_after(did)
+        return None if value is None else parse_repo(value)
+
     def put(self, state: RepoState, rev: Tid | None, ops: tuple[EventOp, ...]) -> None:
         """Takes over a new state and what a commit or snapshot did to the records.
 

@@ -14,7 +14,8 @@ The rules, in the order of their checks:
 
     H-10        a snapshot of an account that is not active is ignored
     I-05        a revision below what is decided comes from a stale copy, and is ignored
-    G-32        the head's root: the head moves, and nothing has to be applied
+    G-32        the head's root: the head moves, and nothing has to be applied; unless an audit
+                asked for it, which found that the records are not those of that root
     I-04        otherwise records are created, updated and deleted until they are the snapshot's
     I-02, I-03  what came meanwhile and is above it is judged then, as if it came now
     I-08        a server that has no repository to give says why: that is the account's status
@@ -174,7 +175,8 @@ def _reduce_snapshot(
     if before is not None and not before.is_lost:
         return Reduction(Outcome.IGNORED)
     head = state.head
-    is_held = before is None and head is not None and head.signed.data == snapshot.data
+    has_root = before is None and head is not None and head.signed.data == snapshot.data
+    is_held = has_root and snapshot.cause is not Cause.AUDIT
     is_current = head is not None and head.signed.rev == snapshot.rev
     if is_held and is_current and state.sync is Sync.SYNCHRONIZED:
         return Reduction(Outcome.STALE)

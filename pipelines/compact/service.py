@@ -16,6 +16,7 @@ from pipelines.compact.outputs import OutputTopics, tombstone_messages
 from pipelines.compact.reducer import reduce_event
 from pipelines.compact.repair import reduce_answer
 from pipelines.compact.restore import Restoration
+from pipelines.compact.sampling import Sampler
 from pipelines.compact.state import finish_purge
 from pipelines.compact.writer import OnInactive, Writer, change_of
 from pipelines.config import KafkaConfig
@@ -98,13 +99,14 @@ class CompactStage:
             topics, self.tally, is_repairing=is_repairing, on_inactive=on_inactive
         )
         self._applier = applier(self._writer, self.tally)
+        self._sampler = Sampler()
 
     def groups(self) -> dict[str, Mapping[str, int]]:
         """Returns what was counted, and how many of our repositories are in which sync state."""
         repos: Counter[str] = Counter()
         for held in list(self._held.values()):
             repos.update(held.repos_count)
-        return {**self.tally.groups, "repos": repos}
+        return {**self.tally.groups, "repos": repos, "audited": self._sampler.counts}
 
     def close(self) -> None:
         """Closes stores and readers."""
@@ -159,6 +161,8 @@ class CompactStage:
             work = self._applier.slice(partition, self._held[partition])
             if work is not None:
                 return work
+        # Where nothing is written, nothing waits for it: it has its slice between two batches.
+        self._sampler.step({number: self._held[number] for number in partitions}, time.monotonic())
         return None
 
     def committed(self, next_offsets: Mapping[Position, int]) -> None:
@@ -184,6 +188,7 @@ class CompactStage:
             held.discard()
 
     def _close_stores(self) -> None:
+        self._sampler.forget()
         for held in self._held.values():
             held.close()
         self._held.clear()

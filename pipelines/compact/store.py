@@ -109,6 +109,15 @@ class Store:
         for _, value in scan(self._db, _REPO):
             yield value
 
+    def repo_after(self, did: Did | None) -> bytes | None:
+        """Returns the value of the repository that follows a DID; None behind the last one.
+
+        Args:
+            did: whose successor is wanted; None for the first repository.
+        """
+        start = None if did is None else _REPO + did.encode() + b"\0"
+        return next((value for _, value in scan(self._db, _REPO, start)), None)
+
     def purging(self) -> Iterator[Did]:
         """Yields the repositories whose records are being purged."""
         for key, _ in scan(self._db, _PURGING):

@@ -185,6 +185,14 @@ def alerts() -> tuple[Alert, ...]:
             "many repositories are desynchronized",
         ),
         Alert(
+            "StandpipeAuditMismatch",
+            f'sum(increase({_name("audited")}{{finding="mismatch"}}[6h])) > 0',
+            0,
+            Severity.CRITICAL,
+            "{{ $value }} repositories whose records are not those of the signed commit",
+            "records do not match their root",
+        ),
+        Alert(
             "StandpipeFetchesFail",
             f"{fetches.format('failed')} / ({fetches.format('failed|snapshot|absent')})"
             f" > {FAILED_FETCHES_SHARE}",

@@ -228,6 +228,13 @@ METRICS: Final = (
         Group("repos"),
         "sync",
     ),
+    _counter(
+        "audited",
+        "repositories",
+        "repositories of the local store whose root was computed anew, by what came of it",
+        Group("audited"),
+        "finding",
+    ),
     # Resync.
     _counter("repo_requests", "requests", "requests for repositories", Group("requests"), "cause"),
     _gauge(

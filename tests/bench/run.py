@@ -16,6 +16,7 @@ import click
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench import (
+    audit,
     broker,
     cold_start,
     crawl,
@@ -37,6 +38,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 _SECTIONS: Mapping[str, Callable[[int], None]] = {
     "hot-path": hot_path.run,
     "repo": repo.run,
+    "audit": audit.run,
     "identities": identities.run,
     "sim": sim.run,
     "transactions": broker.run,

@@ -19,7 +19,7 @@ from pipelines.atproto import atjson
 from pipelines.atproto.cid import cid_of, encode_cid
 from pipelines.atproto.commit import SignedCommit, parse_commit
 from pipelines.atproto.errors import DagCborError
-from pipelines.atproto.frames import Action
+from pipelines.atproto.frames import MAX_OPS_COUNT, Action
 from pipelines.atproto.syntax import Did, Tid, parse_path
 from pipelines.compact.events import Body, EventOp, Signed
 from pipelines.compact.export import ExportStore
@@ -74,7 +74,14 @@ def messages_of(did: Did, rev: Tid, blocks: Mapping[str, bytes]) -> list[OutputM
         EventOp(Action.CREATE, *parse_path(path), encode_cid(cid_of(block)), None, body_of(block))
         for path, block in blocks.items()
     ]
-    return record_messages(did, rev, ops, source(), 0, _TOPICS)
+    # A commit has no more operations; together they have a budget of bytes.
+    return [
+        message
+        for start in range(0, len(ops), MAX_OPS_COUNT)
+        for message in record_messages(
+            did, rev, ops[start : start + MAX_OPS_COUNT], source(), 0, _TOPICS
+        )
+    ]
 
 
 def body_of(block: bytes) -> Body:

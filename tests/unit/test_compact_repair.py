@@ -99,6 +99,26 @@ def test_the_head_s_root_needs_no_records() -> None:
     assert reduce_answer(settled.state, same, 9) == (Outcome.STALE, None, ())
 
 
+def test_after_an_audit_the_head_s_root_is_applied_all_the_same() -> None:
+    """The records are what the audit doubts: they may not be those of the root that is known."""
+    held = after(FIRST)
+    assert held.head is not None
+    same = replace(
+        SNAPSHOT,
+        rev=held.head.signed.rev,
+        commit="commit-1",
+        data="root-1",
+        commit_block="block-1",
+    )
+    assert reduce_answer(held, same, 1).outcome is Outcome.STALE
+    doubted = reduce_answer(held, replace(same, cause=Cause.AUDIT), 1)
+    assert doubted.outcome is Outcome.APPLYING
+    assert doubted.state is not None
+    assert doubted.state.head == held.head
+    settled = merged(doubted.state)
+    assert (settled.sync, settled.head) == (Sync.SYNCHRONIZED, held.head)
+
+
 def test_an_unresolved_commit_of_after_the_snapshot_still_counts() -> None:
     state = merged(after(FIRST, SNAPSHOT, unresolved(9)))
     assert (state.sync, state.waiting) == (Sync.APPLYING, (Waiting(None, 102),))

@@ -35,7 +35,7 @@ order, layer of each key, range between its neighbours, that no node occurs twic
 Not checked: the syntax of keys that no op names; nodes that no op touches.
 """
 
-from pipelines.atproto.mst.building import root_of
+from pipelines.atproto.mst.building import root_of, root_steps
 from pipelines.atproto.mst.difference import diff
 from pipelines.atproto.mst.inversion import PartialTree, invert
 from pipelines.atproto.mst.node import (
@@ -65,5 +65,6 @@ __all__ = [
     "invert",
     "layer_of",
     "root_of",
+    "root_steps",
     "traverse",
 ]

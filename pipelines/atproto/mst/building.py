@@ -7,8 +7,8 @@ network's, without any node of the network's; and how an export gets the nodes t
 Source: draft-holmgren-at-repository "Tree Structure", "MST Construction". spec: B-23…B-29, B-41.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Final, TypeAlias
 
 from pipelines.atproto import cbor
 from pipelines.atproto.cid import cid_of, is_dag_cbor_cid
@@ -23,6 +23,9 @@ from pipelines.atproto.mst.node import (
     common_prefix_length,
     layer_of,
 )
+
+# Items between two pauses: some 5 ms of work.
+STEP_COUNT: Final = 1_000
 
 # Takes the raw CID and the block of a node.
 NodeSink: TypeAlias = Callable[[bytes, bytes], None]
@@ -88,9 +91,33 @@ def root_of(items: Iterable[tuple[str | bytes, bytes]], on_node: NodeSink | None
             the CID of an object (`mst.node`); a tree beyond `MAX_LAYER` or
             `MAX_NODE_ENTRIES_COUNT` (`mst.too_large`).
     """
+    steps = root_steps(items, on_node)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            root: bytes = done.value
+            return root
+
+
+def root_steps(
+    items: Iterable[tuple[str | bytes, bytes]], on_node: NodeSink | None = None
+) -> Generator[None, None, bytes]:
+    """Computes a root as `root_of`, whose arguments and errors it has, with pauses.
+
+    For whoever has other work in between: the items are taken as the generator goes on.
+
+    Yields:
+        Before the first and each further `STEP_COUNT` items.
+
+    Returns:
+        The root's raw CID.
+    """
     open_nodes = [_OpenNode(on_node)]
     before = b""
-    for path, record_cid in items:
+    for count, (path, record_cid) in enumerate(items):
+        if count % STEP_COUNT == 0:
+            yield
         key = _key_of(path)
         if key <= before:
             raise MstError(Reason.MST_KEY_ORDER, f"paths not ascending at {key[:80]!r}")
