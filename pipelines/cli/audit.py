@@ -101,10 +101,12 @@ def command(
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     if [target is not None, wants_all, sample is not None].count(True) != 1:
         raise click.UsageError("name one DID or record, or use --all, or --sample N.")
-    if isinstance(target, AtUri):
-        return audit_record(kafka, target, identities, resolver, as_json=as_json)
     if seed is not None and sample is None:
         raise click.UsageError("--seed goes with --sample N.")
+    if isinstance(target, AtUri):
+        if against_pds or repair:
+            raise click.UsageError("--against-pds and --repair are for whole repositories.")
+        return audit_record(kafka, target, identities, resolver, as_json=as_json)
     servers = None
     if against_pds:
         servers = Servers(resolver, pds_url, allow_loopback=ctx.params["allow_loopback"])

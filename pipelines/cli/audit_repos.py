@@ -63,8 +63,16 @@ class Audited(NamedTuple):
     @property
     def is_good(self) -> bool:
         """Whether nothing is wrong, as far as can be known."""
-        is_bad = self.comparison is not None and self.comparison.standing in _BAD_STANDINGS
-        return self.audit.finding in _GOOD_FINDINGS and not is_bad
+        return self.audit.finding in _GOOD_FINDINGS and not self._is_apart
+
+    @property
+    def needs_repair(self) -> bool:
+        """Whether it has to be fetched again; one that changes may be under repair already."""
+        return self.audit.finding is Finding.MISMATCH or self._is_apart
+
+    @property
+    def _is_apart(self) -> bool:
+        return self.comparison is not None and self.comparison.standing in _BAD_STANDINGS
 
     def request(self, now_us: int) -> Request:
         """Returns the request that has it fetched again.
@@ -92,7 +100,7 @@ def audit_repos(
     """Audits repositories and says what it found; returns the exit code."""
     partitions = check_partitions(kafka, ["repos"])["repos"]
     counts: Counter[str] = Counter()
-    repos_count = records_count = wrong_count = 0
+    repos_count = records_count = wrong_count = requests_count = 0
     with (
         servers or nullcontext(),
         _requests(kafka) if is_repairing else nullcontext() as requests,
@@ -103,10 +111,10 @@ def audit_repos(
             counts[audited.audit.finding] += 1
             if audited.comparison is not None:
                 counts[audited.comparison.standing] += 1
-            if not audited.is_good:
-                wrong_count += 1
-                if requests is not None:
-                    requests.add(audited.request(time.time_ns() // 1_000))
+            wrong_count += not audited.is_good
+            if requests is not None and audited.needs_repair:
+                requests_count += 1
+                requests.add(audited.request(time.time_ns() // 1_000))
             if not (is_quiet and audited.is_good):
                 click.echo(_json_line(audited) if as_json else _text_line(audited))
     if choice.did is not None and not repos_count:
@@ -121,7 +129,7 @@ def audit_repos(
     if choice.sample_count is not None:
         click.echo(f"chosen with --seed {choice.seed}", err=True)
     if is_repairing:
-        click.echo(f"{wrong_count} are asked for again, in {kafka.topic('resyncs')}", err=True)
+        click.echo(f"{requests_count} are asked for again, in {kafka.topic('resyncs')}", err=True)
     return 1 if wrong_count else 0
 
 

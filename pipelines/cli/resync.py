@@ -6,7 +6,7 @@ import click
 
 from pipelines.cli.metrics_option import metrics_option
 from pipelines.cli.options import kafka_options
-from pipelines.cli.resolving import resolver_options
+from pipelines.cli.resolving import pds_url_option, resolver_options
 from pipelines.config import KafkaConfig, state_directory
 from pipelines.identity.fetching import parse_base_url
 from pipelines.identity.resolver import Resolver
@@ -73,12 +73,7 @@ _MEBIBYTE = 1024 * 1024
     metavar="N",
     help="Repositories that wait to be written: from so many MiB on nothing more is fetched.",
 )
-@click.option(
-    "--pds-url",
-    default=None,
-    metavar="URL",
-    help="Development: ask URL/NAME instead of the server NAME itself.",
-)
+@pds_url_option
 @resolver_options
 @metrics_option
 @kafka_options

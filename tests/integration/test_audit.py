@@ -86,9 +86,9 @@ def test_repositories_are_compared_with_their_servers_and_asked_for_again(
         ]
     found = {line["did"]: line for line in map(json.loads, result.stdout.splitlines())}
     assert {did: line["pds"]["standing"] for did, line in found.items()} == expected
-    assert set(expected.values()) == {"equal", "behind", "inactive", "drift"}
+    assert set(expected.values()) == {"equal", "behind", "inactive"}
     assert all(line["finding"] in ("matches", "empty") for line in found.values())
-    wrong = {did for did, standing in expected.items() if standing in ("behind", "drift")}
+    wrong = {did for did, standing in expected.items() if standing == "behind"}
     assert result.return_value == 1
     requests = [
         parse_request(message.value or b"")
@@ -110,8 +110,6 @@ def expected_standing(repo: RepoState, account: dict[str, Any]) -> str:
     server = account["latestCommit"]
     if not repo.active:
         return "inactive"
-    if "error" in server:
-        return "drift"
     held = None if repo.head is None else repo.head.signed.commit
     return "equal" if held == server["cid"] else "behind"
 

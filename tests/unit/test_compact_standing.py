@@ -95,23 +95,27 @@ def test_what_was_behind_arrives_with_its_revision_or_a_later_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("finding", "comparison", "is_good", "min_rev"),
+    ("finding", "comparison", "is_good", "needs_repair", "min_rev"),
     [
-        (Finding.MATCHES, None, True, rev(5)),
-        (Finding.EMPTY, Comparison(Standing.EQUAL, None, rev(5)), True, rev(5)),
-        (Finding.MATCHES, Comparison(Standing.UNREACHABLE, "away"), True, rev(5)),
-        (Finding.MATCHES, Comparison(Standing.BEHIND, "", rev(7)), False, rev(7)),
+        (Finding.MATCHES, None, True, False, rev(5)),
+        (Finding.EMPTY, Comparison(Standing.EQUAL, None, rev(5)), True, False, rev(5)),
+        (Finding.MATCHES, Comparison(Standing.UNREACHABLE, "away"), True, False, rev(5)),
+        (Finding.MATCHES, Comparison(Standing.BEHIND, "", rev(7)), False, True, rev(7)),
         # What the server has now is wanted, although it is older.
-        (Finding.MATCHES, Comparison(Standing.DRIFT, "", rev(3)), False, None),
-        (Finding.MISMATCH, None, False, rev(5)),
-        (Finding.CHANGING, None, False, rev(5)),
+        (Finding.MATCHES, Comparison(Standing.DRIFT, "", rev(3)), False, True, None),
+        (Finding.MISMATCH, None, False, True, rev(5)),
+        (Finding.CHANGING, None, False, False, rev(5)),
     ],
 )
 def test_what_is_not_right_is_asked_for_again(
-    finding: Finding, comparison: Comparison | None, is_good: bool, min_rev: str | None
+    finding: Finding,
+    comparison: Comparison | None,
+    is_good: bool,
+    needs_repair: bool,
+    min_rev: str | None,
 ) -> None:
     audited = Audited(replace(AUDIT, finding=finding), comparison)
-    assert audited.is_good is is_good
+    assert (audited.is_good, audited.needs_repair) == (is_good, needs_repair)
     request = audited.request(NOW_US)
     assert (request.did, request.cause, request.min_rev) == (DID, Cause.AUDIT, min_rev)
     assert request.requested_us == NOW_US
