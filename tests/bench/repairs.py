@@ -44,7 +44,7 @@ def run(_rounds: int) -> None:
     with running_broker() as broker, tempfile.TemporaryDirectory() as folder:
         kafka = KafkaConfig(broker.bootstrap_servers, f"bench-{uuid.uuid4().hex[:8]}")
         apply(plan(kafka, PARTITIONS))
-        click.echo(f"repair through the broker, one process, {RECORDS_COUNT} records")
+        click.echo(f"repair through the broker, one process, {RECORDS_COUNT:,} records")
         for number, what in ((1, "all are new"), (2, "all but one are held")):
             _publish(kafka, number, RECORDS_COUNT + number - 1)
             _measure(kafka, Path(folder), what)
@@ -74,7 +74,7 @@ def _measure(kafka: KafkaConfig, folder: Path, what: str) -> None:
     stage.close()
     (start_s, start_cpu_s), *_, (end_s, end_cpu_s) = moments
     click.echo(
-        f"  {RECORDS_COUNT / (end_s - start_s):8.0f} records/s  {what}: "
+        f"  {RECORDS_COUNT / (end_s - start_s):8,.0f} records/s  {what}: "
         f"{(end_cpu_s - start_cpu_s) / RECORDS_COUNT * 1e6:.0f} µs of CPU a record, "
         f"{counts.transactions_count} transactions, {counts.output_bytes / 1e6:.0f} MB out"
     )
