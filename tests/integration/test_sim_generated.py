@@ -370,6 +370,22 @@ class TestCommand:
         if len(options) == 4 and "--accounts" not in options:
             assert f"{options[2]} goes with --accounts" in stderr
 
+    def served(self, *options: str) -> list[bytes]:
+        """Returns the first hundred frames of a network."""
+        with self.start(*options, "--events", "100", "--json") as process:
+            try:
+                assert process.stdout is not None
+                addresses = json.loads(process.stdout.readline())
+
+                async def conversation(session: aiohttp.ClientSession) -> list[bytes]:
+                    url = subscribe_url(addresses["relay"], 0)
+                    async with session.ws_connect(url) as socket:
+                        return await receive(socket, 100)
+
+                return run(conversation)
+            finally:
+                process.kill()
+
     def test_the_mix_is_what_the_help_says(self) -> None:
         with self.start("--help") as process:
             stdout, _ = process.communicate(timeout=DEADLINE_S)
@@ -383,40 +399,16 @@ class TestCommand:
         mix = Mix(did_web=1, change_handle=0.3)
         expected = make_events(Settings(accounts_count=3, mix=mix), 100)
         options = ["--accounts", "3", "--mix", "did_web=1", "--mix", "change_handle=0.3"]
-        with self.start(*options, "--events", "100", "--json") as process:
-            try:
-                assert process.stdout is not None
-                addresses = json.loads(process.stdout.readline())
-
-                async def conversation(session: aiohttp.ClientSession) -> list[bytes]:
-                    url = subscribe_url(addresses["relay"], 0)
-                    async with session.ws_connect(url) as socket:
-                        return await receive(socket, 100)
-
-                assert run(conversation) == [event.frame for event in expected]
-            finally:
-                process.kill()
+        assert self.served(*options) == [event.frame for event in expected]
 
     def test_trouble_can_be_made(self) -> None:
         trouble = Trouble(drop_commit=0.2, migrate_account=0.1)
         settings = Settings(3, hosts_count=2, trouble=trouble, calm_after=80)
         expected = make_events(settings, 100)
         assert any(event.untold for event in expected)
-        options = ["--accounts", "3", "--hosts", "2", "--calm-after", "80", "--events", "100"]
+        options = ["--accounts", "3", "--hosts", "2", "--calm-after", "80"]
         options += ["--trouble", "drop_commit=0.2", "--trouble", "migrate_account=0.1"]
-        with self.start(*options, "--json") as process:
-            try:
-                assert process.stdout is not None
-                addresses = json.loads(process.stdout.readline())
-
-                async def conversation(session: aiohttp.ClientSession) -> list[bytes]:
-                    url = subscribe_url(addresses["relay"], 0)
-                    async with session.ws_connect(url) as socket:
-                        return await receive(socket, 100)
-
-                assert run(conversation) == [event.frame for event in expected]
-            finally:
-                process.kill()
+        assert self.served(*options) == [event.frame for event in expected]
 
     @pytest.mark.parametrize(
         ("share", "complaint"),
