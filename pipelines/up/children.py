@@ -107,6 +107,7 @@ def stages_of(
         *numbered("compact", size.compactors_count, 2),
         *numbered("resync", 1, 2, *identities, *servers_option),
         *numbered("analytics", 1, 2),
+        Child("crawl", "sweep", (*shared, "sweep", "--follow", *relays, *cluster), stop_order=1),
     ]
 
 

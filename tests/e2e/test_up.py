@@ -48,7 +48,7 @@ def events_count(config: KafkaConfig) -> int:
 def wait_for_children(up: UpProcess) -> dict[str, int]:
     """Waits until every stage was started; returns their pids."""
     stages = ["bridge.0", "explode.0", "explode.1", "compact.0", "resync.0", "analytics.0"]
-    names = ["sim.0", *stages]
+    names = ["sim.0", "crawl.sweep", *stages]
     return {name: up.wait_for_start(name) for name in names}
 
 
@@ -73,12 +73,12 @@ def test_killed_stages_are_started_again_and_the_run_completes(
 
         # Seen from elsewhere, all is well again once every process has beaten.
         wait_until(
-            lambda: status(config)[0] == 0 and conditions_in(status(config)[1]) == ["running"] * 6,
+            lambda: status(config)[0] == 0 and conditions_in(status(config)[1]) == ["running"] * 7,
             "all to run well",
         )
         _, seen = status(config)
         names = [stage["name"] for stage in seen["stages"]]
-        assert names == ["bridge", "explode", "compact", "resync", "analytics"]
+        assert names == ["bridge", "explode", "compact", "resync", "analytics", "crawl"]
 
         up.interrupt()
         assert up.wait() == 0, up.output

@@ -41,6 +41,10 @@ def test_the_stages_of_a_relay() -> None:
         ),
         "explode.0": ("--verbose", "explode", "--slot", "0", *CLUSTER),
         "explode.1": ("--verbose", "explode", "--slot", "1", *CLUSTER),
+        "crawl.sweep": (
+            *("--verbose", "sweep", "--follow", "--relay", "wss://relay.example"),
+            *("--relay", "ws://127.0.0.1:2583", *CLUSTER),
+        ),
         "compact.0": ("--verbose", "compact", "--slot", "0", *CLUSTER),
         "resync.0": ("--verbose", "resync", "--slot", "0", *CLUSTER),
         "analytics.0": ("--verbose", "analytics", "--slot", "0", *CLUSTER),
@@ -53,7 +57,7 @@ def test_who_writes_is_stopped_before_who_reads() -> None:
     stages = stages_of(KAFKA, Upstream(("relay.example",), "live"), Size(1, 1))
     by_order = sorted([network, *stages], key=lambda child: child.stop_order)
     names = [child.stage for child in by_order]
-    assert names == ["bridge", "explode", "compact", "resync", "analytics", "sim"]
+    assert names == ["bridge", "explode", "crawl", "compact", "resync", "analytics", "sim"]
 
 
 def test_a_network_of_our_own_is_read_from_its_beginning_with_its_own_identities() -> None:
