@@ -31,8 +31,10 @@ from pipelines.demo.checks import check_all, is_through
 from pipelines.demo.outcome import read_outcome
 from pipelines.demo.truth import Truth, load_truth
 from pipelines.kafka import admin
+from pipelines.kafka.admin import DEFAULT_PARTITIONS_COUNT
 from pipelines.kafka.broker import LocalBroker, Running
 from pipelines.kafka.jars import KafkaJars
+from pipelines.rocks import BLOCK_CACHE_BYTES, MEMTABLE_BYTES
 from pipelines.status.overview import Overview
 from pipelines.status.watch import Watch
 from pipelines.up.children import Size, addresses_in, network_of, stages_of, supervised
@@ -46,6 +48,8 @@ TELL_INTERVAL_S = 60.0
 _MIB = 1024 * 1024
 # Not a part of the pipeline: it keeps every record of the network, so that it can tell the truth.
 _GROWS_BY_RIGHT = frozenset({"sim.0"})
+# A stage that has not filled its store's memory in one half goes on filling it, up to its limits.
+_STORE_BYTES = {"compact.0": DEFAULT_PARTITIONS_COUNT * (MEMTABLE_BYTES + BLOCK_CACHE_BYTES)}
 _BROKER = "kafka"
 
 
@@ -210,7 +214,9 @@ def _show(watcher: Watcher) -> list[str]:
             wrong.append(f"{name}: too short a run to tell whether it grows")
         else:
             line += f"{slope.bytes_per_million / _MIB:+11,.1f}{slope.growth_bytes / _MIB:+8,.1f}"
-            if not slope.is_flat and name not in _GROWS_BY_RIGHT:
+            filled_bytes = samples[-1].own_bytes - samples[0].own_bytes
+            is_filling = filled_bytes <= _STORE_BYTES.get(name, 0)
+            if not slope.is_flat and not is_filling and name not in _GROWS_BY_RIGHT:
                 wrong.append(f"{name} grew by {slope.growth_bytes / _MIB:,.0f} MiB")
         print(line)  # noqa: T201 - see above
         if len(watcher.lives[name]) > 1:

@@ -6,18 +6,13 @@ from pathlib import Path
 _KIB = 1024
 
 
-def resident_bytes(pid: int) -> int:
-    """Returns the memory that a process has in RAM (RSS): its own, and files that it maps."""
-    return _field(pid, "VmRSS")
-
-
 def own_bytes(pid: int) -> int:
     """Returns the memory of a process that no file stands behind, so that nobody can take it."""
     return _field(pid, "RssAnon")
 
 
 def peak_bytes(pid: int) -> int:
-    """Returns the most that a process ever had in RAM."""
+    """Returns the most that a process ever had in RAM (RSS), files that it maps included."""
     return _field(pid, "VmHWM")
 
 
