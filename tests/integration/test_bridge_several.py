@@ -21,7 +21,7 @@ from support.bridge import (
     host_of,
     json_in,
 )
-from support.kafka import produce, read_committed, wait_until
+from support.kafka import produce, read_committed, read_decided, wait_until
 from support.logs import Log, captured_logs
 from support.web import no_event_stream
 
@@ -105,6 +105,30 @@ def cursors_in(config: KafkaConfig, *relays: SimServer) -> list[int]:
     hosts = [host_of(relay) for relay in relays]
     stored = load_cursors(config, hosts)
     return [stored[host].seq if host in stored else 0 for host in hosts]
+
+
+def test_what_a_server_brings_is_marked_and_keeps_nothing_of_a_relay_out(
+    config: KafkaConfig, frames: list[bytes]
+) -> None:
+    """spec: J-10: over a stop, after which the bridge reads back who brought what."""
+    some = frames[:60]
+    others = renumbered(some)
+    ends = [parse_envelope(some[-1]).seq, parse_envelope(others[-1]).seq]
+    with relay_of(some) as relay, relay_of(others) as server:
+        relays, servers = [relay.addresses.relay], [server.addresses.relay]
+        for _ in range(2):
+            with RunningBridge(config, relays, 0, servers=servers) as bridge:
+                bridge.wait_until(lambda: cursors_in(config, relay, server) == ends, "both ends")
+        hosts = {host_of(relay).encode(): False, host_of(server).encode(): True}
+    brought: dict[bool, list[bytes]] = {False: [], True: []}
+    for message in read_decided(config, config.topic("frames")):
+        headers = dict(message.headers)
+        is_pds = hosts[headers["host"]]
+        assert headers.get("upstream") == (b"pds" if is_pds else None)
+        brought[is_pds].append(content_id(parse_envelope(message.value or b"")))
+    every = [content_id(parse_envelope(frame)) for frame in some]
+    assert sorted(brought[False]) == sorted(every)
+    assert Counter(brought[True]) <= Counter(every)
 
 
 def test_what_two_relays_bring_is_there_once(
