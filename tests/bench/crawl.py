@@ -12,6 +12,7 @@ from bench.broker import running_broker
 from confluent_kafka import Producer
 from support.crawl import NEW, OLD, PARTITIONS, create_topics, synchronized
 from support.hosts import did, entry, lister
+from support.pipeline import full_network, run_command, running_pipeline
 from support.web import running_server
 
 from pipelines.compact.outputs import repo_message
@@ -27,14 +28,22 @@ from pipelines.identity.fetching import Fetcher, FetchLimits
 from pipelines.identity.pace import PaceLimits
 from pipelines.kafka.admitting import deployed
 from pipelines.kafka.partition import partition_for
+from pipelines.kafka.reading import read_to_end
+from pipelines.sim.generated import GeneratedNetwork
+from pipelines.sim.mix import Settings
+from pipelines.sim.service import SimServer
 
 LISTED_COUNT = 60_000
 KNOWN_COUNT = 30_000
 PAGE_SIZE = 1_000
+REPOS_COUNT = 1_000
+RECORDS_COUNT = 20
+HOSTS_COUNT = 4
+DEADLINE_S = 240.0
 
 
 def run(_rounds: int) -> None:
-    """Prints how fast repositories are taken into account, and how fast they are asked for."""
+    """Prints how fast repositories are compared, asked for, and here in the end."""
     with running_broker() as broker:
         kafka = KafkaConfig(broker.bootstrap_servers, f"bench-{uuid.uuid4().hex[:8]}")
         create_topics(kafka)
@@ -42,6 +51,7 @@ def run(_rounds: int) -> None:
         click.echo("backfill through the broker, up to the requests")
         _measure_census(kafka)
         _measure_backfill(kafka)
+        _measure_repair(broker.bootstrap_servers)
 
 
 def _measure_census(kafka: KafkaConfig) -> None:
@@ -85,6 +95,41 @@ def _measure_backfill(kafka: KafkaConfig) -> None:
         f"  {LISTED_COUNT / elapsed_s:8.0f} repositories/s  {LISTED_COUNT} listed by one host, "
         f"{requested_count} of them asked for, what is known read before"
     )
+
+
+def _measure_repair(bootstrap: str) -> None:
+    """The whole way: listed, asked for, fetched, proven and applied, each stage a process."""
+    kafka = KafkaConfig(bootstrap, f"bench-{uuid.uuid4().hex[:8]}")
+    settings = Settings(REPOS_COUNT, records_count=RECORDS_COUNT, hosts_count=HOSTS_COUNT)
+    network = GeneratedNetwork(settings, events_count=10)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        SimServer(network) as sim,
+        running_pipeline(kafka, sim.addresses, Path(folder), PARTITIONS) as pipeline,
+    ):
+        pipeline.start_compact()
+        pipeline.start_resync()
+        started_s = time.perf_counter()
+        result = run_command(kafka, *full_network(sim.addresses))
+        assert result.returncode == 0, result.stderr
+        asked_s = time.perf_counter() - started_s
+        while _synchronized_count(kafka) < REPOS_COUNT:
+            assert time.perf_counter() - started_s < DEADLINE_S
+            time.sleep(0.5)
+        elapsed_s = time.perf_counter() - started_s
+    click.echo(
+        f"  {REPOS_COUNT / elapsed_s:8.1f} repositories/s  {REPOS_COUNT} of {RECORDS_COUNT} "
+        f"records on {HOSTS_COUNT} hosts, until all are applied; asked for within {asked_s:.1f} "
+        "s, the start of that process included"
+    )
+
+
+def _synchronized_count(kafka: KafkaConfig) -> int:
+    synchronized = set()
+    for message in read_to_end(kafka, [kafka.topic("repos")]):
+        if dict(message.headers)["sync"] == b"synchronized":
+            synchronized.add(message.key)
+    return len(synchronized)
 
 
 def _publish(kafka: KafkaConfig) -> None:
