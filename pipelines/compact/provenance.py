@@ -9,6 +9,7 @@ The message of `latest.*` itself is checked too: its body has to have its CID.
 """
 
 import base64
+import binascii
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -135,10 +136,10 @@ def signed_problem(did: Did, signed: Signed, block: str) -> str | None:
         signed: what is said.
         block: the commit block in base64.
     """
-    raw = base64.b64decode(block)
     try:
+        raw = base64.b64decode(block)
         commit = parse_commit(raw)
-    except ProtocolError as error:
+    except (binascii.Error, ProtocolError) as error:
         return f"the commit block is malformed: {error}"
     said = (did, signed.rev, signed.data, signed.commit)
     found = (commit.did, commit.rev, encode_cid(commit.data_cid), encode_cid(cid_of(raw)))

@@ -56,7 +56,7 @@ class Running:
         self._stop.set()
         self._thread.join(120)
         assert not self._thread.is_alive()
-        assert self._failures == []
+        assert self._failures == [], self._failures
 
     def finish(self) -> None:
         """Waits until every event is worked off."""

@@ -104,7 +104,7 @@ class StageThread:
         self._thread.join(120)
         if exc is None:
             assert not self._thread.is_alive()
-            assert self.failures == []
+            assert self.failures == [], self.failures
 
 
 class Worker(StageThread):

@@ -15,8 +15,8 @@ from support.snapshots import fetched
 from pipelines.atproto.cid import cid_of, encode_cid
 from pipelines.atproto.errors import IdentityError, Reason
 from pipelines.atproto.keys import VerifyingKey
-from pipelines.atproto.syntax import Did
-from pipelines.compact.events import Body
+from pipelines.atproto.syntax import Did, Tid
+from pipelines.compact.events import Body, Signed
 from pipelines.compact.provenance import (
     Judgment,
     LatestRecord,
@@ -24,6 +24,7 @@ from pipelines.compact.provenance import (
     judge_by_frame,
     judge_by_snapshot,
     parse_latest,
+    signed_problem,
 )
 from pipelines.config import KafkaConfig
 from pipelines.errors import IdentityUnavailableError
@@ -193,3 +194,9 @@ def test_a_snapshot_that_is_not_the_signed_repository_refutes(
 def test_another_shape_is_no_record(value: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of orjson or of ours
         parse_latest(value)
+
+
+@pytest.mark.parametrize("block", ["block", "AAAA"])
+def test_a_commit_block_that_is_none_contradicts_what_is_said(block: str) -> None:
+    said = Signed(Tid("3kaaaaaaaaa22"), "a CID", "a root")
+    assert "the commit block is malformed" in (signed_problem(DID, said, block) or "")
