@@ -224,8 +224,10 @@ NO_PARSERS: dict[str, frozenset[str]] = {
             "keys.VerifyingKey.did_key",
             "keys.VerifyingKey.multikey",
             "mst.building.root_of",
+            "mst.building.root_steps",
             "mst.tree.Tree.apply",
             "mst.tree.Tree.entries",
+            "mst.tree.Tree.of",
             "mst.tree.Tree.walk",
             "signing.SigningKey",
             "signing.SigningKey.sign",
@@ -255,6 +257,7 @@ NO_PARSERS: dict[str, frozenset[str]] = {
     "total: any bytes or value will do": frozenset(
         {
             "commit.check_record_size",
+            "repo_reader.check_repetition",
             "cid.cid_of",
             "cid.is_dag_cbor_cid",
             "syntax.is_plc_did",
