@@ -3,6 +3,7 @@
 #   PYTHON=/path/to/python3     another Python than the first python3 in PATH
 #   BOOTSTRAP=host:port         a Kafka cluster to use; then neither Java nor Maven is needed
 #   TESTERS=2                   processes that share the tests: most of them wait most of the time
+#   PYTHONHASHSEED=N            the order of sets in a test run, one for all its processes
 #   STANDPIPE_DATA=folder       where the tests find recorded frames (default ../shared/data)
 
 PYTHON ?= python3
@@ -52,6 +53,8 @@ schemas: $(INSTALLED) ## Is schemas/ sound: every file used, every example valid
 
 check: fmt-check lint type imports schemas ## All of the five above; edits nothing
 
+# Processes that share the tests must name them alike, and names may hold a set.
+test: export PYTHONHASHSEED ?= $(shell date +%s)
 test: $(READY) ## Run every test, on a real broker
 	$(BIN)/pytest --numprocesses $(TESTERS) --dist loadfile
 
