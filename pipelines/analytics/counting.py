@@ -27,6 +27,7 @@ from typing import Any, Final, Protocol
 
 from pipelines.analytics.languages import language_of
 from pipelines.analytics.minutes import Cell, MinuteCount, Operations, minute_of
+from pipelines.analytics.trends import Trend
 from pipelines.kafka.messages import Position
 
 # Of one partition. The bridge's clock hardly ever runs back; several upstreams, of which one was
@@ -62,11 +63,13 @@ class Changes:
     Attributes:
         records_count: records counted since then.
         counts: every count that changed, as a whole.
+        trends: every hour that changed, likewise; `trending` tells.
         next_offsets: for each topic counted, the offset after the last record.
     """
 
     records_count: int = 0
     counts: list[MinuteCount] = field(default_factory=list)
+    trends: list[Trend] = field(default_factory=list)
     next_offsets: dict[Position, int] = field(default_factory=dict)
 
 
@@ -117,21 +120,24 @@ class MinuteCounter:
         """Whether the changes have to be taken before more is counted."""
         return self._changed_count >= MAX_CHANGED
 
-    def count(self, where: Position, offset: int, record: CountedRecord) -> None:
+    def count(self, where: Position, offset: int, record: CountedRecord) -> bool:
         """Counts one record; the records of a partition come in order.
-
-        A record that was counted before, or whose partition belongs to somebody else, is left out.
 
         Args:
             where: physical topic and partition of the record message.
             offset: its offset there.
             record: its value.
+
+        Returns:
+            Whether it counts: one that was counted before, or whose partition belongs to somebody
+            else, is left out.
         """
         source = self._sources.get(where)
         if source is None or offset < source.next_offset:
-            return
+            return False
         self._changed_count += source.count(offset, record)
         self.newest_us = max(self.newest_us or 0, record.received_us)
+        return True
 
     def take_changes(self) -> dict[int, Changes]:
         """Returns what changed since the last call, by partition; it has to be committed now.

@@ -7,7 +7,8 @@ transactional id to that partition. A new owner starts such a producer before
 it reads the positions. That ends the transaction its predecessor left open, one way or the other,
 and fences it: a process that slept through a rebalance can commit nothing any more.
 
-Limits: a transaction holds the counts that changed, `counting.MAX_CHANGED` at most.
+Limits: a transaction holds the counts that changed, `counting.MAX_CHANGED` at most, and the hours
+that did, `trending.OPEN_HOURS` at most.
 """
 
 import asyncio
@@ -28,7 +29,8 @@ from aiokafka.errors import (
 )
 
 from pipelines.analytics.counting import Changes
-from pipelines.analytics.minutes import TOPIC
+from pipelines.analytics.minutes import TOPIC as MINUTES
+from pipelines.analytics.trends import TOPIC as TRENDS
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError, FencedError, RefusedByBrokerError
 from pipelines.kafka.clients import TRANSACTION_TIMEOUT_MS
@@ -109,11 +111,11 @@ class Publisher:
 
     async def _commit(self, partition: int, changes: Changes) -> None:
         producer = self._producers[partition]
-        topic = self._kafka.topic(TOPIC)
+        minutes, trends = self._kafka.topic(MINUTES), self._kafka.topic(TRENDS)
         await producer.begin_transaction()
         deliveries = [
-            await producer.send(topic, count.value, count.key, partition)
-            for count in changes.counts
+            *[await producer.send(minutes, n.value, n.key, partition) for n in changes.counts],
+            *[await producer.send(trends, n.value, n.key, partition) for n in changes.trends],
         ]
         await producer.send_offsets_to_transaction(
             {TopicPartition(*where): offset for where, offset in changes.next_offsets.items()},
@@ -144,7 +146,8 @@ class Publisher:
             if error.retriable:
                 raise self._unavailable(repr(error)) from None
             raise RefusedByBrokerError(
-                f"the broker refuses to commit counts to {self._kafka.topic(TOPIC)}: {error!r}"
+                f"the broker refuses to commit counts to {self._kafka.topic(MINUTES)} or "
+                f"{self._kafka.topic(TRENDS)}: {error!r}"
             ) from None
         except KafkaError as error:
             raise self._unavailable(repr(error)) from None

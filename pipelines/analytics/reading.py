@@ -1,13 +1,15 @@
 """Reads the results of analytics: for the demo, the status screen, or a program of one's own."""
 
+from pipelines.analytics.minutes import TOPIC as MINUTES
 from pipelines.analytics.minutes import (
-    TOPIC,
     Cell,
     MinuteCount,
     Operations,
     parse_minute_count,
     sum_by_cell,
 )
+from pipelines.analytics.trends import TOPIC as TRENDS
+from pipelines.analytics.trends import HourTrend, Trend, parse_trend, sum_by_hour
 from pipelines.config import KafkaConfig
 from pipelines.kafka.reading import read_to_end
 
@@ -24,9 +26,28 @@ def read_minutes(kafka: KafkaConfig, *, since_us: int = 0) -> dict[Cell, Operati
         BrokerUnavailableError: the broker does not answer.
     """
     last: dict[bytes, MinuteCount] = {}
-    for message in read_to_end(kafka, [kafka.topic(TOPIC)]):
+    for message in read_to_end(kafka, [kafka.topic(MINUTES)]):
         if message.value is not None:
             count = parse_minute_count(message.value)
             if count.cell.minute_us >= since_us:
                 last[count.key] = count
     return sum_by_cell(last.values())
+
+
+def read_trends(kafka: KafkaConfig, *, since_us: int = 0) -> dict[int, HourTrend]:
+    """Returns what the topic `trends` says now, by start of the hour.
+
+    Args:
+        kafka: the cluster.
+        since_us: leaves out earlier hours; microseconds since the epoch.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer.
+    """
+    last: dict[bytes, Trend] = {}
+    for message in read_to_end(kafka, [kafka.topic(TRENDS)]):
+        if message.value is not None:
+            trend = parse_trend(message.value)
+            if trend.hour_us >= since_us:
+                last[trend.key] = trend
+    return sum_by_hour(last.values())

@@ -1,12 +1,13 @@
 """Analytics as a process: a Faust application that counts, and a publisher that commits.
 
-    record topics ─► Faust ─► MinuteCounter ─► every PUBLISH_INTERVAL_S: Publisher ─► minutes
+    record topics ─► Faust ─► MinuteCounter, TrendFollower
+                                    └─► every PUBLISH_INTERVAL_S: Publisher ─► minutes, trends
 
 A life of the process begins with nothing but the committed positions and ends with the first
 error. The next one continues there, so an error costs what was counted since the last commit, and
 that is counted again. While the broker is away, lives begin in vain until it is back.
 
-Bounds of memory: `counting.OPEN_MINUTES`, `counting.MAX_CHANGED`, `app.BUFFERED_RECORDS_COUNT`,
+Bounds of memory: those of `counting` and `trending`, `app.BUFFERED_RECORDS_COUNT`,
 and what aiokafka fetches ahead, 1 MiB for each partition of each topic.
 """
 
@@ -25,10 +26,12 @@ from faust.types.streams import StreamT
 from pipelines import logs
 from pipelines.analytics.app import App, create_app
 from pipelines.analytics.counting import MinuteCounter, MinuteSummary
-from pipelines.analytics.minutes import TOPIC
+from pipelines.analytics.minutes import TOPIC as MINUTES
 from pipelines.analytics.publisher import Publisher
 from pipelines.analytics.records import Record
 from pipelines.analytics.security import credentials_of
+from pipelines.analytics.trending import HourSummary, TrendFollower
+from pipelines.analytics.trends import TOPIC as TRENDS
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError
 from pipelines.kafka.admin import check_partitions
@@ -71,26 +74,26 @@ def run(kafka: KafkaConfig, *, slot: str, should_stop: Callable[[], bool]) -> No
         RefusedByBrokerError: the broker will never take a message.
     """
     logs.adopt(*_FOREIGN_LOGGERS)
-    check_partitions(kafka, [TOPIC, STATUS, TABLES])
+    check_partitions(kafka, [MINUTES, TRENDS, STATUS, TABLES])
     known, _ = join(kafka)
     records = known.specs["records"]
-    check_partitions(kafka, [*records.topics, TOPIC, STATUS], known)
+    check_partitions(kafka, [*records.topics, MINUTES, TRENDS, STATUS], known)
     collections = {
         kafka.topic(topic): topic.removeprefix(f"{records.name}.") for topic in records.topics
     }
     counts = LoopCounts()
-    minute = LastMinute()
+    latest = Latest()
 
     def create() -> Counting:
-        return Counting(kafka, collections, counts, minute, should_stop)
+        return Counting(kafka, collections, counts, latest, should_stop)
 
-    with heartbeat(kafka, STAGE, slot, lambda: counts.report(minute.groups)):
+    with heartbeat(kafka, STAGE, slot, lambda: counts.report(latest.groups)):
         run_restarting(create, should_stop)
 
 
 @dataclass(slots=True)
-class LastMinute:
-    """The numbers of the last minute, for the status.
+class Latest:
+    """The latest numbers, for the status.
 
     Attributes:
         groups: by name of the group and of its member; replaced and never changed.
@@ -98,12 +101,13 @@ class LastMinute:
 
     groups: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
-    def show(self, summary: MinuteSummary | None) -> None:
-        """Takes over the numbers of a minute."""
-        if summary is not None:
+    def show(self, minute: MinuteSummary | None, hour: HourSummary | None) -> None:
+        """Takes over the numbers of a minute and an hour, where there are any."""
+        if minute is not None and hour is not None:
             self.groups = {
-                "last_minute": summary.collections,
-                "last_minute_languages": summary.languages,
+                "last_minute": minute.collections,
+                "last_minute_languages": minute.languages,
+                "this_hour": {"accounts": hour.accounts_count, "records": hour.records_count},
             }
 
 
@@ -115,7 +119,7 @@ class Counting:
         kafka: KafkaConfig,
         collections: Mapping[str, str],
         counts: LoopCounts,
-        minute: LastMinute,
+        latest: Latest,
         should_stop: Callable[[], bool],
     ) -> None:
         """Prepares it; `run` connects.
@@ -124,20 +128,20 @@ class Counting:
             kafka: the cluster.
             collections: name under which its records are counted, by physical topic.
             counts: what was done, to be kept up to date.
-            minute: what the last minute brought, to be kept up to date.
+            latest: the latest numbers, to be kept up to date.
             should_stop: asked several times a second.
         """
         self._kafka = kafka
         self._collections = collections
         self._counts = counts
-        self._minute = minute
+        self._latest = latest
         self._should_stop = should_stop
 
     def run(self) -> None:
         """Runs lives, one after the other, while the broker is away."""
         credentials = credentials_of(self._kafka.options)
         while True:
-            life = _Life(self._kafka, self._collections, credentials, self._counts, self._minute)
+            life = _Life(self._kafka, self._collections, credentials, self._counts, self._latest)
             try:
                 asyncio.run(life.live(self._should_stop))
             except BrokerUnavailableError as error:
@@ -160,14 +164,15 @@ class _Life:
         collections: Mapping[str, str],
         credentials: CredentialsT | None,
         counts: LoopCounts,
-        minute: LastMinute,
+        latest: Latest,
     ) -> None:
         self._kafka = kafka
         self._collections = collections
         self._credentials = credentials
         self._counts = counts
-        self._minute = minute
+        self._latest = latest
         self._counter = MinuteCounter(collections)
+        self._follower = TrendFollower()
         self._publisher = Publisher(kafka, STAGE, credentials_to_aiokafka_auth(credentials))
         self._generation = 0
         self._failure: BaseException | None = None
@@ -205,6 +210,7 @@ class _Life:
             async with self._publishing:
                 await self._publisher.take_over(partitions)
                 self._counter.assign(positions)
+                self._follower.assign(partitions)
                 self._generation = generation
         except Exception as error:  # noqa: BLE001 - raised again in `live`
             self._failure = error
@@ -218,6 +224,7 @@ class _Life:
         """Waits for the commit in hand, and forgets what is not committed."""
         async with self._publishing:
             self._counter.assign(())
+            self._follower.assign(())
         self._counts.partitions_count = 0
 
     async def consume(self, records: StreamT[Record]) -> None:
@@ -230,7 +237,7 @@ class _Life:
                 message = event.message
                 # What a rebalance found in Faust's queues belongs to somebody else now.
                 if message.generation_id == self._generation:
-                    self._counter.count(message.tp, message.offset, event.value)
+                    self._count(message.tp, message.offset, event.value)
                     if self._counter.is_full:
                         await self._publish()
         except Exception as error:
@@ -239,13 +246,20 @@ class _Life:
 
     # ---- what is done about it -----------------------------------------------------------
 
+    def _count(self, where: Position, offset: int, record: Record) -> None:
+        if self._counter.count(where, offset, record):
+            topic, partition = where
+            self._follower.follow(self._collections[topic], partition, offset, record)
+
     async def _publish(self) -> None:
         """Commits what changed; nothing any more once something failed."""
         async with self._publishing:
             if self._failure is not None:
                 return
-            self._minute.show(self._counter.last_minute())
+            self._latest.show(self._counter.last_minute(), self._follower.newest_hour())
             changes = self._counter.take_changes()
+            for partition, trends in self._follower.take_changes().items():
+                changes[partition].trends += trends
             try:
                 await self._publisher.publish(changes)
             except BaseException as error:
@@ -254,7 +268,7 @@ class _Life:
                 raise
             for each in changes.values():
                 self._counts.inputs_count += each.records_count
-                self._counts.outputs_count += len(each.counts)
+                self._counts.outputs_count += len(each.counts) + len(each.trends)
                 self._counts.transactions_count += 1
 
     async def _start(self, app: App) -> None:

@@ -46,7 +46,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "backfill": ("backfill", "Ask for repositories that were there before: hosts → resyncs."),
     "sweep": ("sweep", "Ask for what changed in a gap of an upstream: gaps → resyncs."),
     "resync": ("resync", "Requests → whole repositories, fetched and proven."),
-    "analytics": ("analytics", "Records → counts by minute, collection and language."),
+    "analytics": ("analytics", "Records → counts of each minute, and what each hour is about."),
     "status": ("status", "Show a running pipeline: who runs, how fast, how far behind."),
     "metrics": ("metrics", "Numbers for Prometheus, dashboard and alert rules."),
     "doctor": ("doctor", "Look at a deployment: what is wrong, and what to do."),

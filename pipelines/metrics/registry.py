@@ -267,6 +267,13 @@ METRICS: Final = (
         Group("last_minute_languages"),
         "language",
     ),
+    _gauge(
+        "this_hour",
+        "accounts (estimated), records",
+        "distinct accounts and records of the newest hour; their partitions share no account",
+        Group("this_hour"),
+        "what",
+    ),
     # Import of identities.
     _counter(
         "operations",

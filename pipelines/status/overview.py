@@ -22,7 +22,15 @@ SILENT_AFTER_S = 10.0
 # Groups of numbers that say what is now: those of a process that is gone count no longer. The
 # others are counts since the start.
 _PRESENT_GROUPS = frozenset(
-    {"parked", "refused_lately", "repos", "repairs", "last_minute", "last_minute_languages"}
+    {
+        "parked",
+        "refused_lately",
+        "repos",
+        "repairs",
+        "last_minute",
+        "last_minute_languages",
+        "this_hour",
+    }
 )
 
 _MAY_END = frozenset(spec.name for spec in STAGES if spec.may_end)

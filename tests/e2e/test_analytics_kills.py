@@ -9,9 +9,15 @@ from pathlib import Path
 import pytest
 from support.kafka import wait_until
 from support.pipeline import Stage
-from support.records import RecordWriter, generate_records, true_counts
+from support.records import (
+    RecordWriter,
+    assert_trends_are_true,
+    generate_records,
+    true_counts,
+    true_trends,
+)
 
-from pipelines.analytics.reading import read_minutes
+from pipelines.analytics.reading import read_minutes, read_trends
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import apply, plan
 
@@ -20,6 +26,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 PARTITIONS = 3
 CHUNK_COUNT = 100
 SEED = 20260705
+ASSIGNED = '"event": "assigned"'
 
 
 @pytest.fixture
@@ -68,8 +75,10 @@ def test_kills_in_the_middle(config: KafkaConfig, processes: list[Stage]) -> Non
             victim.kill()
             victim.start()
     wait_until(lambda: counted(config) >= len(records), "everything is counted")
+    wait_until(lambda: all(stage.has_said(ASSIGNED) for stage in processes), "both have started")
     assert [stage.stop() for stage in processes] == [0, 0]
     assert read_minutes(config) == true_counts(config)
+    assert_trends_are_true(read_trends(config), true_trends(config))
 
 
 def test_a_process_that_slept_through_a_rebalance_commits_nothing(
@@ -80,7 +89,7 @@ def test_a_process_that_slept_through_a_rebalance_commits_nothing(
     writer.write(records[:300])
     wait_until(lambda: counted(config) >= 300, "the first records")
     sleeper, other = processes
-    wait_until(lambda: '"event": "assigned"' in other.log(), "both are in the group")
+    wait_until(lambda: other.has_said(ASSIGNED), "both are in the group")
     sleeper.process.send_signal(signal.SIGSTOP)
     # Longer than the session time-out: the other one takes over and counts these alone.
     writer.write(records[300:600])
@@ -90,3 +99,4 @@ def test_a_process_that_slept_through_a_rebalance_commits_nothing(
     wait_until(lambda: counted(config) >= 900, "the rest")
     assert [stage.stop() for stage in processes] == [0, 0]
     assert read_minutes(config) == true_counts(config)
+    assert_trends_are_true(read_trends(config), true_trends(config))

@@ -6,10 +6,17 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka.admin import AdminClient
 from support.kafka import wait_until
-from support.records import RecordWriter, abort_records, generate_records, true_counts
+from support.records import (
+    RecordWriter,
+    abort_records,
+    assert_trends_are_true,
+    generate_records,
+    true_counts,
+    true_trends,
+)
 
 from pipelines.analytics import service
-from pipelines.analytics.reading import read_minutes
+from pipelines.analytics.reading import read_minutes, read_trends
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import apply, plan
 
@@ -73,6 +80,7 @@ def test_committed_records_are_counted_once_and_aborted_ones_are_not(config: Kaf
     truth = true_counts(config)
     assert sum(operations.total_count for operations in truth.values()) == 600
     assert read_minutes(config) == truth
+    assert_trends_are_true(read_trends(config), true_trends(config))
     # Several minutes, collections and languages, or the test would show little.
     for column in zip(*truth, strict=True):
         assert len(set(column)) >= 4

@@ -24,6 +24,7 @@ class Stage:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
+            self._start_bytes = log.tell()
             self.process: subprocess.Popen[bytes] = start_child(
                 self._arguments, stdout=log, stderr=log
             )
@@ -34,6 +35,10 @@ class Stage:
 
     def log(self) -> str:
         return self._log.read_text()
+
+    def has_said(self, text: str) -> bool:
+        """Whether its log has a text since it was started last."""
+        return text.encode() in self._log.read_bytes()[self._start_bytes :]
 
     def pause(self) -> None:
         """SIGSTOP: it stands still, and learns nothing of what the others do meanwhile."""

@@ -6,12 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Producer
 
 from pipelines.analytics.languages import language_of
+from pipelines.analytics.mentions import Kind, mentions_of
 from pipelines.analytics.minutes import Cell, Operations
+from pipelines.analytics.trends import HOUR_US, HourTrend
 from pipelines.config import KafkaConfig
 from pipelines.kafka.messages import OutputMessage
 from pipelines.kafka.partition import partition_for
@@ -46,7 +48,23 @@ def generate_records(count: int, seed: int) -> Iterator[dict[str, Any]]:
         if value["record"] is not None:
             langs = choose.choice(_LANGUAGES)
             value["record"] = value["record"] | ({} if langs is None else {"langs": langs})
+            value["record"] |= _mentions(choose)
         yield value
+
+
+def _mentions(choose: random.Random) -> dict[str, Any]:
+    """Returns members of posts and likes that mention few things often, and others seldom."""
+    number = min(int(choose.paretovariate(1)), 50)
+    uri = f"at://did:plc:{number:024}/app.bsky.feed.post/3mvzvfd6qc223"
+    external = {"uri": f"https://example.com/{number}"}
+    return {
+        "subject": {
+            "uri": uri,
+            "cid": "bafyreien2ooiz7fitt3ixc4zdrk6rwqu5kbxh7rjlvzgcolpnxqwrmjqai",
+        },
+        "tags": [f"Tag{number}", "all"],
+        "embed": {"$type": "app.bsky.embed.external", "external": external},
+    }
 
 
 def record_message(kafka: KafkaConfig, value: dict[str, Any], partitions: int) -> OutputMessage:
@@ -114,3 +132,50 @@ def true_counts(kafka: KafkaConfig) -> dict[Cell, Operations]:
         cell: Operations(count["create"], count["update"], count["delete"])
         for cell, count in counts.items()
     }
+
+
+class TrueTrend(NamedTuple):
+    """What an hour was about, counted with all memory that it takes."""
+
+    records_count: int
+    accounts: frozenset[str]
+    mentions: dict[Kind, Counter[str]]
+
+
+def true_trends(kafka: KafkaConfig) -> dict[int, TrueTrend]:
+    """Follows the record topics in the obvious way; by start of the hour."""
+    by_hour: dict[int, list[dict[str, Any]]] = {}
+    topics = [kafka.topic(topic) for topic in registry().specs["records"].topics]
+    for message in read_to_end(kafka, topics):
+        value = json.loads(message.value or b"")
+        by_hour.setdefault(value["received_us"] // HOUR_US * HOUR_US, []).append(value)
+    return {
+        hour_us: TrueTrend(
+            len(values),
+            frozenset(value["did"] for value in values),
+            {
+                kind: Counter(
+                    item
+                    for value in values
+                    if value["operation"] == "create"
+                    for item in mentions_of(value["collection"], value["record"]).get(kind, ())
+                )
+                for kind in Kind
+            },
+        )
+        for hour_us, values in by_hour.items()
+    }
+
+
+def assert_trends_are_true(found: dict[int, HourTrend], truth: dict[int, TrueTrend]) -> None:
+    """With fewer different items than slots, every bound is the number itself."""
+    assert found.keys() == truth.keys()
+    for hour_us, trend in found.items():
+        true = truth[hour_us]
+        assert trend.records_count == true.records_count
+        assert abs(trend.accounts_count - len(true.accounts)) <= 0.05 * len(true.accounts)
+        for kind, listing in trend.listings.items():
+            listed = {mention.item: mention.low for mention in listing.mentions}
+            assert listed == true.mentions[kind]
+            assert all(mention.low == mention.high for mention in listing.mentions)
+            assert len(listed) >= 10

@@ -15,7 +15,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.analytics.counting import MinuteSummary
-from pipelines.analytics.service import LastMinute
+from pipelines.analytics.service import Latest
+from pipelines.analytics.trending import HourSummary
 from pipelines.errors import ConfigError
 from pipelines.kafka.beat import Report, State
 from pipelines.kafka.board import reports, shown
@@ -62,10 +63,10 @@ def test_each_number_of_a_loop_has_a_metric() -> None:
     assert LoopCounts().report().counters.keys() <= _numbers()
 
 
-def test_what_analytics_tells_of_a_minute_has_a_metric() -> None:
-    minute = LastMinute()
-    minute.show(MinuteSummary(0, {"a": 1}, {"en": 1}))
-    assert minute.groups.keys() <= _groups()
+def test_what_analytics_tells_has_a_metric() -> None:
+    latest = Latest()
+    latest.show(MinuteSummary(0, {"a": 1}, {"en": 1}), HourSummary(0, 1, 1))
+    assert latest.groups.keys() <= _groups()
 
 
 # ---- samples -----------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ KINDS = {
     "chunks": (None, set()),
     "snapshots": ("kind", {"snapshot", "absent"}),
     "status": ("state", set(State)),
+    "trends": (None, set()),
 }
 HOURS_MS = 3_600_000
 
