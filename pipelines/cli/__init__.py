@@ -47,6 +47,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "sweep": ("sweep", "Ask for what changed in a gap of an upstream: gaps → resyncs."),
     "resync": ("resync", "Requests → whole repositories, fetched and proven."),
     "analytics": ("analytics", "Records → counts of each minute, and what each hour is about."),
+    "page": ("page", "A web page with what analytics finds, as it comes."),
     "status": ("status", "Show a running pipeline: who runs, how fast, how far behind."),
     "metrics": ("metrics", "Numbers for Prometheus, dashboard and alert rules."),
     "doctor": ("doctor", "Look at a deployment: what is wrong, and what to do."),
