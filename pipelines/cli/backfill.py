@@ -134,7 +134,8 @@ def command(
         raise click.UsageError(_CHOICES)
     if (relay is not None) != (collection is not None or full_network):
         raise click.UsageError(f"--relay goes with --full-network or --collection.\n\n{_CHOICES}")
-    named = [service_url(host) for host in ([relay] if relay is not None else _named(hosts))]
+    given = [relay] if relay is not None else _named(hosts) if hosts else []
+    named = [service_url(host) for host in given]
     servers = None if pds_url is None else parse_base_url("the base URL of all servers", pds_url)
     trusted = named if servers is None else [*named, servers]
     guard = Guard(allow_loopback, trusted=frozenset(origin_of(URL(url)) for url in trusted))

@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -223,6 +224,19 @@ def test_the_command_reads_the_hosts_of_a_relay_and_names_those_that_lie(
     assert refused.returncode == 1
     assert refused.stderr.count("not read to its end") == 2
     assert len(honest.paths) == 2
+
+
+def test_the_command_asks_for_the_accounts_in_a_file(config: KafkaConfig, tmp_path: Path) -> None:
+    path = tmp_path / "dids"
+    path.write_text(f"# ours\n{did(1)}\nnobody\n{did(2)}\n")
+    arguments = ["backfill", "--dids", str(path), "--json"]
+    arguments += ["--bootstrap-servers", config.bootstrap_servers]
+    arguments += ["--topic-prefix", config.topic_prefix]
+    result = standpipe(*arguments)
+    assert result.returncode == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert (summary["requested"], summary["invalid"], summary["complete"]) == (2, 1, True)
+    assert asked(config) == Counter({1: 1, 2: 1})
 
 
 def test_a_generated_network_is_asked_for_whole_whatever_some_of_its_hosts_say(
