@@ -27,6 +27,14 @@ class BrokerUnavailableError(TransientError):
     """No Kafka broker answers, or none that can serve the request now."""
 
 
+class TopicShortError(BrokerUnavailableError):
+    """A topic ends before an offset that it had once, or is not there at all.
+
+    A new leader may not know yet how far it goes. Where that lasts, its end is lost, or it was
+    deleted and perhaps made anew.
+    """
+
+
 class UpstreamUnavailableError(TransientError):
     """The relay (or PDS) whose socket we read cannot be reached now."""
 

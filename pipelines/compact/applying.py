@@ -12,7 +12,7 @@ repositories' batches come in between.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pipelines import logs
 from pipelines.atproto.syntax import Did
@@ -22,7 +22,7 @@ from pipelines.compact.merging import merge_slice
 from pipelines.compact.repair import after_slice, lost, replay, snapshot_source
 from pipelines.compact.state import Applying, RepoState
 from pipelines.compact.writer import Change, Writer, change_of
-from pipelines.errors import BrokerUnavailableError
+from pipelines.errors import BrokerUnavailableError, TopicShortError
 from pipelines.kafka.counts import Tally
 from pipelines.kafka.loop import Background
 from pipelines.kafka.messages import InputMessage, OutputMessage
@@ -38,6 +38,11 @@ REPLAY_SLICE_COUNT = 8
 REPLAY_READ_S = 0.3
 # When to try again after the broker did not answer.
 RETRY_MS = 1_000
+# How long a topic may end before what it had once: a new leader knows within seconds how far it
+# goes. After that the rest is lost, or the topic was deleted and made anew.
+PATIENCE_MS = 60_000
+
+_Read = TypeVar("_Read")
 
 _log = logs.get_logger("compact")
 
@@ -48,7 +53,7 @@ class ChunkReader(Protocol):
     def next(self, partition: int, offset: int, end: int) -> InputMessage | None:
         """Returns the first message from an offset on and before `end`, or None if none is left.
 
-        May raise `BrokerUnavailableError`.
+        May raise `BrokerUnavailableError`, and `TopicShortError` where the topic ends before that.
         """
 
     def rest(self) -> None:
@@ -66,7 +71,8 @@ class EventReader(Protocol):
     ) -> Mapping[int, InputMessage | None]:
         """Returns messages by their offsets, which rise, as far as there is time to read them.
 
-        None stands for one that the topic no longer has. May raise `BrokerUnavailableError`.
+        None stands for one that the topic no longer has. May raise `BrokerUnavailableError`, and
+        `TopicShortError` where the topic ends before all of them.
         """
 
     def close(self) -> None:
@@ -135,7 +141,9 @@ class Applier:
         self._check: _Check | None = None
         self._checked: tuple[Did, int] | None = None
         self._chunk: tuple[tuple[Did, int, int], int, Chunk] | None = None
-        self._retry_at_ms = 0
+        # By partition: when to try again, and since when a topic is shorter than it was.
+        self._retry_at_ms: dict[int, int] = {}
+        self._short_since_ms: dict[int, int] = {}
 
     def close(self) -> None:
         """Ends reading."""
@@ -143,23 +151,29 @@ class Applier:
         self._events.close()
 
     def forget(self) -> None:
-        """Forgets what was read ahead, because partitions come and go."""
-        self._check = self._checked = self._chunk = None
-        self._chunks.rest()
+        """Forgets everything, because partitions come and go."""
+        self._rest()
+        self._retry_at_ms.clear()
+        self._short_since_ms.clear()
 
     def slice(self, partition: int, held: HeldPartition) -> Background | None:
         """Returns the next slice of a partition, or None if there is nothing to do now."""
         did = held.first_applying
-        if did is None or self._clock_ms() < self._retry_at_ms:
+        if did is None or self._clock_ms() < self._retry_at_ms.get(partition, 0):
             return None
         try:
             outputs = self._slice(partition, held, did)
         except BrokerUnavailableError as error:
+            # What was read so far is kept, and what is on its way may come until then.
             _log.warning("waiting", detail=str(error))
-            self.forget()
-            self._retry_at_ms = self._clock_ms() + RETRY_MS
+            self._retry_at_ms[partition] = self._clock_ms() + RETRY_MS
             return None
         return Background(partition, outputs)
+
+    def _rest(self) -> None:
+        """Forgets what was read ahead."""
+        self._check = self._checked = self._chunk = None
+        self._chunks.rest()
 
     def _slice(self, partition: int, held: HeldPartition, did: Did) -> list[OutputMessage]:
         state = held.repo(did)
@@ -182,7 +196,7 @@ class Applier:
                 snapshot_offset=applying.snapshot_offset,
                 detail=str(error),
             )
-            self.forget()
+            self._rest()
             return self._writer.write(held, partition, lost(state))
 
     def _look(self, partition: int, did: Did, applying: Applying) -> None:
@@ -195,7 +209,7 @@ class Applier:
         while check.chunks_count < snapshot.chunks_count:
             if size_bytes >= CHECK_SLICE_BYTES:
                 return
-            message = self._chunks.next(partition, check.next_offset, snapshot.end_chunk_offset)
+            message = self._next_chunk(partition, check.next_offset, snapshot)
             if message is None:
                 break
             check.add(message, snapshot)
@@ -225,7 +239,7 @@ class Applier:
             offset, index = offset + 1, index + 1
         state = after_slice(state, offset, index, part.after_path or after_path)
         if state.applying is None or state.applying.is_merged:
-            self.forget()
+            self._rest()
         change = Change(snapshot.rev, part.ops, snapshot_source(applying))
         return self._writer.write(held, partition, state, change)
 
@@ -234,12 +248,30 @@ class Applier:
         snapshot, offset = applying.snapshot, applying.next_chunk_offset
         wanted = (snapshot.did, applying.snapshot_offset, applying.next_chunk_index)
         if self._chunk is None or self._chunk[0] != wanted:
-            message = self._chunks.next(partition, offset, snapshot.end_chunk_offset)
+            message = self._next_chunk(partition, offset, snapshot)
             if message is None:
                 raise _DamagedError(f"nothing is left from offset {offset} on")
             chunk = _chunk(message, snapshot, applying.next_chunk_index)
             self._chunk = (wanted, message.offset, chunk)
         return self._chunk[1], self._chunk[2]
+
+    def _next_chunk(self, partition: int, offset: int, snapshot: Snapshot) -> InputMessage | None:
+        """Returns the next message of a snapshot's row, or None if none is left."""
+        return self._patiently(
+            partition, lambda: self._chunks.next(partition, offset, snapshot.end_chunk_offset)
+        )
+
+    def _patiently(self, partition: int, read: Callable[[], _Read]) -> _Read | None:
+        """Returns what is read from a topic; None if it has been too short for that too long."""
+        try:
+            found = read()
+        except TopicShortError:
+            now_ms = self._clock_ms()
+            if now_ms - self._short_since_ms.setdefault(partition, now_ms) < PATIENCE_MS:
+                raise
+            return None
+        self._short_since_ms.pop(partition, None)
+        return found
 
     def _replay(
         self, partition: int, held: HeldPartition, state: RepoState
@@ -247,7 +279,11 @@ class Applier:
         """Judges the next messages that waited."""
         pointers = state.waiting[:REPLAY_SLICE_COUNT]
         offsets = [pointer.events_offset for pointer in pointers]
-        messages = self._events.read(partition, offsets, REPLAY_READ_S)
+        messages = self._patiently(
+            partition, lambda: self._events.read(partition, offsets, REPLAY_READ_S)
+        )
+        if messages is None:
+            messages = dict.fromkeys(offsets)
         outputs: list[OutputMessage] = []
         for offset in offsets:
             # One that breaks the chain again ends it, and what there was no time for comes later.

@@ -44,6 +44,8 @@ LOCK_TIMEOUT_S = 30.0
 
 # Of one fetch from `chunks`: some of them, and never less than one.
 CHUNKS_FETCH_BYTES = 4 * CHUNK_BYTES
+# Events of the partition wait as long, where the leader of the chunks' partition is away.
+CHUNKS_TIMEOUT_S = 0.5
 
 STAGE = "compact"
 
@@ -301,7 +303,12 @@ def create_stage(
         }
 
     def create_applier(writer: Writer, tally: Tally) -> Applier:
-        chunks = RowReader(kafka, kafka.topic("chunks"), fetch_bytes=CHUNKS_FETCH_BYTES)
+        chunks = RowReader(
+            kafka,
+            kafka.topic("chunks"),
+            fetch_bytes=CHUNKS_FETCH_BYTES,
+            timeout_s=CHUNKS_TIMEOUT_S,
+        )
         events = OffsetReader(kafka, kafka.topic("events"))
         return Applier(writer, tally, chunks, events, _now_ms)
 

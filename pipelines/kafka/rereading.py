@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from pipelines.config import KafkaConfig
-from pipelines.errors import BrokerUnavailableError
+from pipelines.errors import BrokerUnavailableError, TopicShortError
 from pipelines.kafka.clients import create_sampler, is_passing
 from pipelines.kafka.messages import InputMessage
 from pipelines.kafka.reading import input_message
@@ -19,6 +20,14 @@ FETCH_BYTES = 256 * 1024
 ROW_AHEAD_COUNT = 4
 READ_TIMEOUT_S = 10.0
 _POLL_TIMEOUT_S = 0.5
+# What is said of a topic that was deleted, some time later; before that nothing is.
+_MISSING: Final = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - its public name
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - its public name
+    }
+)
 
 
 class OffsetReader:
@@ -51,8 +60,8 @@ class OffsetReader:
             for are missing, and those behind the end of the topic.
 
         Raises:
-            BrokerUnavailableError: the broker does not answer, or the topic ends before all of
-                them.
+            BrokerUnavailableError: the broker does not answer.
+            TopicShortError: the topic ends before all of them.
         """
         wanted: dict[int, InputMessage | None] = dict.fromkeys(offsets)
         read: dict[int, InputMessage | None] = {}
@@ -64,7 +73,7 @@ class OffsetReader:
                     self._consumer.assign([TopicPartition(self._topic, partition, offset)])
                     at = offset
                 while at <= offset:
-                    message = _next(self._consumer, self._topic, at)
+                    message = _next(self._consumer, self._topic, at, READ_TIMEOUT_S)
                     if isinstance(message, int):
                         return self._up_to(message, wanted)
                     if message.offset in wanted:
@@ -91,7 +100,7 @@ class OffsetReader:
         """
         found = {offset: message for offset, message in wanted.items() if offset < end}
         if not found:
-            raise BrokerUnavailableError(
+            raise TopicShortError(
                 f"{self._topic} ends before offset {min(wanted)}, where something was read once"
             )
         return found
@@ -103,15 +112,19 @@ class RowReader:
     What comes next is fetched ahead, as long as a row is read without a jump.
     """
 
-    def __init__(self, kafka: KafkaConfig, topic: str, *, fetch_bytes: int) -> None:
+    def __init__(
+        self, kafka: KafkaConfig, topic: str, *, fetch_bytes: int, timeout_s: float
+    ) -> None:
         """Prepares a reader; it connects on first use.
 
         Args:
             kafka: the cluster.
             topic: physical name.
             fetch_bytes: of one fetch.
+            timeout_s: how long to wait for a message. It stays asked for.
         """
         self._topic = topic
+        self._timeout_s = timeout_s
         self._consumer: Consumer = create_sampler(
             kafka, count=ROW_AHEAD_COUNT, fetch_bytes=fetch_bytes
         )
@@ -126,16 +139,17 @@ class RowReader:
             end: where to end; everything before it was committed when the caller heard of it.
 
         Raises:
-            BrokerUnavailableError: the broker does not answer, or does not know yet that the
-                topic goes so far.
+            BrokerUnavailableError: the broker does not answer in time; it may be asked on.
+            TopicShortError: the topic ends before `end`, as far as the broker knows.
         """
         if self._next != (partition, offset):
             self._consumer.assign([TopicPartition(self._topic, partition, offset)])
+            self._next = (partition, offset)
+        message = _next(self._consumer, self._topic, offset, self._timeout_s)
         self._next = None
-        message = _next(self._consumer, self._topic, offset)
         if isinstance(message, int):
             if message < end:
-                raise BrokerUnavailableError(
+                raise TopicShortError(
                     f"{self._topic} ends before offset {end}, up to which it was written"
                 )
             return None
@@ -154,11 +168,11 @@ class RowReader:
         self._consumer.close()
 
 
-def _next(consumer: Consumer, topic: str, at: int) -> InputMessage | int:
+def _next(consumer: Consumer, topic: str, at: int, timeout_s: float) -> InputMessage | int:
     """Returns the next message from an offset on, or one that the topic ends at or before."""
-    deadline_s = time.monotonic() + READ_TIMEOUT_S
-    while time.monotonic() < deadline_s:
-        polled = consumer.poll(_POLL_TIMEOUT_S)
+    deadline_s = time.monotonic() + timeout_s
+    while (left_s := deadline_s - time.monotonic()) > 0:
+        polled = consumer.poll(min(left_s, _POLL_TIMEOUT_S))
         if polled is None:
             continue
         error = polled.error()
@@ -170,6 +184,10 @@ def _next(consumer: Consumer, topic: str, at: int) -> InputMessage | int:
             end = polled.offset()
             assert end is not None
             return end
+        if error.code() in _MISSING:
+            raise BrokerUnavailableError(
+                f"there is no {topic} now: `standpipe topics apply` makes it"
+            )
         if not is_passing(error):
             raise KafkaException(error)
     raise BrokerUnavailableError(f"no answer while reading {topic} again")

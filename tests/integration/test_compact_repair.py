@@ -16,7 +16,7 @@ from confluent_kafka import Message, Producer
 from support.answers import chunk_values, record_cid, snapshot_of
 from support.compact import Running, lose
 from support.events import account, commit, create, encode_event, refused, rev
-from support.kafka import read_committed
+from support.kafka import delete_before, delete_topic, read_committed
 from support.latest import Latest, read_latest, read_stores
 
 from pipelines.atproto.syntax import Did
@@ -312,6 +312,40 @@ def test_damaged_chunks_are_asked_for_again_and_older_answers_are_nothing(
         outside.answer(BOB, 1, {"a.b.c/1": "Bob's"})
         compact.wait_until(lambda: is_synchronized(config, BOB, 1), "the other repository")
         assert repo(config, ALICE) == before
+    check_repaired(read_latest(config), folder, WANTED)
+
+
+@pytest.mark.parametrize("way", ["retention", "made anew"])
+def test_chunks_that_are_gone_are_asked_for_again_while_others_go_on(
+    config: KafkaConfig,
+    outside: Outside,
+    gate: Gate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    folder = tmp_path / "stores"
+    topic = config.topic("chunks")
+    with Running(config, folder) as compact:
+        outside.send(begin(HELD, ALICE), refused_of(ALICE, 4))
+        asked = [(ALICE, "commit.path_twice", rev(4))]
+        compact.wait_until(lambda: requests(config) == asked, "the request")
+        answer = outside.answer(ALICE, 5, WANTED)
+        compact.wait_until(lambda: repo(config, ALICE)["sync"] == "applying", "its turn")
+        if way == "retention":
+            delete_before(config, topic, {1: answer.end_chunk_offset})
+            gate.open()
+        else:
+            monkeypatch.setattr(applying, "PATIENCE_MS", 0)
+            delete_topic(config, topic)
+            gate.open()
+            outside.send(begin({"a.b.c/1": "Bob's"}, BOB))
+            compact.wait_until(lambda: is_synchronized(config, BOB, 1), "the other repository")
+            apply(plan(config, PARTITIONS))
+        asked.append((ALICE, "commit.path_twice", rev(5)))
+        compact.wait_until(lambda: requests(config) == asked, "the new request")
+        outside.answer(ALICE, 6, WANTED)
+        compact.wait_until(lambda: is_synchronized(config, ALICE, 6), "the repair")
     check_repaired(read_latest(config), folder, WANTED)
 
 

@@ -1,8 +1,11 @@
 """Topics, messages and reads for tests against a real broker."""
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit re-exports
@@ -11,6 +14,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit
 )
 
 from pipelines.config import KafkaConfig
+from pipelines.errors import BrokerUnavailableError
+from pipelines.kafka.broker import LocalBroker, Running
 from pipelines.kafka.messages import InputMessage, Position
 from pipelines.kafka.reading import read_to_end, readable_log_ends
 
@@ -41,6 +46,21 @@ def delete_before(kafka: KafkaConfig, topic: str, next_offsets: Mapping[int, int
     wanted = [TopicPartition(topic, *where) for where in next_offsets.items()]
     for future in admin.delete_records(wanted).values():
         future.result(20)
+
+
+def kill_broker(broker: LocalBroker) -> None:
+    """SIGKILL: a running broker of ours is gone without a word."""
+    status = broker.status()
+    assert isinstance(status, Running)
+    os.kill(status.pid, signal.SIGKILL)
+
+
+def delete_topic(kafka: KafkaConfig, topic: str) -> None:
+    """Deletes a topic, and waits until the broker has no such topic."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    for future in admin.delete_topics([topic]).values():
+        future.result(20)
+    wait_until(lambda: topic not in admin.list_topics(timeout=20).topics, f"no {topic}")
 
 
 def read_committed(kafka: KafkaConfig, topic: str) -> list[InputMessage]:
@@ -101,8 +121,14 @@ def read_cursor(config: KafkaConfig, host: str) -> int | None:
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 120) -> None:
-    """Polls a condition; fails with `what` when it does not come true in time."""
+    """Polls a condition; fails with `what` when it does not come true in time.
+
+    Nothing is true of a broker that does not answer, or has no leader for a partition yet.
+    """
     deadline_s = time.monotonic() + timeout_s
-    while not condition():
+    while True:
+        with suppress(BrokerUnavailableError):
+            if condition():
+                return
         assert time.monotonic() < deadline_s, f"waited {timeout_s} s in vain: {what}"
         time.sleep(0.05)

@@ -143,6 +143,7 @@ def ask(
     min_rev: str | None = None,
     host: str | None = None,
     cause: Cause = Cause.DESYNCHRONIZED,
+    partitions: int = PARTITIONS,
 ) -> None:
     """Writes requests."""
     producer = Producer({"bootstrap.servers": config.bootstrap_servers, "linger.ms": 5})
@@ -155,7 +156,7 @@ def ask(
             host=host,
             requested_us=time.time_ns() // 1_000,
         )
-        message = request_message(request, partition_for(did, PARTITIONS), config.topic("resyncs"))
+        message = request_message(request, partition_for(did, partitions), config.topic("resyncs"))
         _produce(producer, message)
     assert producer.flush(20) == 0
 

@@ -12,7 +12,7 @@ from support.events import DID, commit, create, encode_event, rev
 
 from pipelines.atproto.cid import encode_cid
 from pipelines.compact import applying as applying_module
-from pipelines.compact.applying import CHECK_SLICE_BYTES, RETRY_MS, Applier
+from pipelines.compact.applying import CHECK_SLICE_BYTES, PATIENCE_MS, RETRY_MS, Applier
 from pipelines.compact.events import CommitEvent
 from pipelines.compact.held import HeldPartition
 from pipelines.compact.outputs import OutputTopics
@@ -21,7 +21,7 @@ from pipelines.compact.repair import reduce_answer
 from pipelines.compact.state import RepoState, Sync
 from pipelines.compact.store import Changes, Meta, Store
 from pipelines.compact.writer import OnInactive, Writer, change_of
-from pipelines.errors import BrokerUnavailableError
+from pipelines.errors import BrokerUnavailableError, TopicShortError
 from pipelines.kafka.counts import Tally
 from pipelines.kafka.messages import InputMessage, OutputMessage
 from pipelines.repair.manifests import Snapshot
@@ -41,12 +41,14 @@ class Rows:
         self.chunks: dict[int, bytes] = {}
         self.events: dict[int, bytes] = {}
         self.reads_count = 0
-        self.is_away = False
+        self.is_away = self.is_short = False
 
     def next(self, partition: int, offset: int, end: int) -> InputMessage | None:
         assert partition == PARTITION
         if self.is_away:
             raise BrokerUnavailableError("away")
+        if self.is_short:
+            raise TopicShortError("short")
         self.reads_count += 1
         found = min((at for at in self.chunks if offset <= at < end), default=None)
         return None if found is None else self._message(found, self.chunks[found])
@@ -56,6 +58,8 @@ class Rows:
     ) -> Mapping[int, InputMessage | None]:
         assert (partition, list(offsets)) == (PARTITION, sorted(offsets))
         assert budget_s > 0
+        if self.is_short:
+            raise TopicShortError("short")
         values = {offset: self.events.get(offset) for offset in offsets}
         return {
             offset: None if value is None else self._message(offset, value)
@@ -398,3 +402,59 @@ def test_a_broker_that_is_away_is_asked_again_later(bench: Bench) -> None:
     bench.now_ms += RETRY_MS
     bench.finish()
     assert bench.paths == cids(WANTED)
+
+
+# --- a topic that has lost its end, or that was made anew
+
+
+def wait_in_vain(bench: Bench) -> None:
+    """Has a topic be too short for just not long enough, and then a little longer."""
+    since_ms = bench.now_ms
+    while bench.now_ms - since_ms < PATIENCE_MS:
+        assert not bench.slice()
+        bench.now_ms += RETRY_MS
+
+
+def test_a_topic_that_is_short_for_a_while_is_waited_for(bench: Bench) -> None:
+    bench.answer(WANTED)
+    for _ in range(2):
+        bench.rows.is_short = True
+        wait_in_vain(bench)
+        bench.rows.is_short = False
+        assert bench.slice()  # in time: it waits as long the next time
+    bench.finish()
+    assert bench.paths == cids(WANTED)
+    assert requests(bench.outputs) == []
+
+
+def test_chunks_of_a_topic_that_stays_short_are_asked_for_again(bench: Bench) -> None:
+    bench.answer(WANTED)
+    assert bench.slice()  # the check
+    assert bench.slice()  # the first chunk
+    bench.rows.is_short = True
+    bench.applier = bench.create_applier()
+    wait_in_vain(bench)
+    assert requests(bench.outputs) == []
+    bench.finish()
+    assert len(requests(bench.outputs)) == 1
+    # Who is next in line has no longer to wait.
+    bench.answer(WANTED | {"a.b.c/8": "newer"}, number=6)
+    bench.finish()
+    assert [request["min_rev"] for request in requests(bench.outputs)] == [rev(5), rev(6)]
+    bench.rows.is_short = False
+    bench.answer(WANTED | {"a.b.c/9": "newest"}, number=7)
+    bench.finish()
+    assert bench.paths == cids(WANTED | {"a.b.c/9": "newest"})
+    assert bench.state.sync is Sync.SYNCHRONIZED
+
+
+def test_what_waited_in_a_topic_that_stays_short_is_gone(bench: Bench) -> None:
+    bench.answer(WANTED)
+    bench.receive(commit(6, 5, create("a.b.d/6", record_cid("six"))))
+    while bench.paths != cids(WANTED):
+        assert bench.slice()
+    bench.rows.is_short = True
+    wait_in_vain(bench)
+    bench.finish()
+    assert (bench.state.sync, bench.state.reason) == (Sync.DESYNCHRONIZED, "chain.since")
+    assert [request["min_rev"] for request in requests(bench.outputs)] == [rev(6)]
