@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from statistics import quantiles
 from typing import Final, NamedTuple
 
 import click
 from bench import processors
 from bench.broker import Broker, running_broker
+from bench.delays import Delayed, DelayReader, delayed, in_words
 from confluent_kafka import (
     ConsumerGroupState,
     ConsumerGroupTopicPartitions,
@@ -37,7 +37,6 @@ from pipelines.compact import service as compact
 from pipelines.compact.writer import OnInactive
 from pipelines.config import KafkaConfig
 from pipelines.kafka.clients import create_admin
-from pipelines.kafka.following import Follower
 from pipelines.kafka.reading import read_to_end
 from pipelines.kafka.topics import registry
 from pipelines.process import start_child
@@ -203,7 +202,7 @@ class _Run:
 def run(_rounds: int) -> None:
     """Prints the table, the delay, and how long a lost store takes."""
     with running_broker() as broker:
-        with _network(FRAMES_COUNT, rate=0) as (relay, addresses):
+        with network(FRAMES_COUNT, rate=0) as (relay, addresses):
             _wait_for_frames(addresses)
             click.echo(
                 f"Pipeline through the broker, {PARTITIONS} partitions: {FRAMES_COUNT:,} frames "
@@ -218,7 +217,7 @@ def run(_rounds: int) -> None:
             with _pipeline(broker, relay, addresses) as together:
                 _measure_together(together)
         with (
-            _network((_WARM_UP_S + _DELAY_S) * PEAK_PER_S, rate=PEAK_PER_S) as (relay, addresses),
+            network((_WARM_UP_S + _DELAY_S) * PEAK_PER_S, rate=PEAK_PER_S) as (relay, addresses),
             _pipeline(broker, relay, addresses) as paced,
         ):
             _measure_delay(paced)
@@ -264,31 +263,22 @@ def _measure_delay(paced: _Run) -> None:
     kafka = paced.kafka
     topics = [kafka.topic(name) for name in registry().specs["records"].topics]
     stages = _started(paced)
-    reader = Follower(kafka)
-    reader.assign({(topic, number): 0 for topic in topics for number in range(PARTITIONS)})
+    reader = DelayReader(kafka, topics, PARTITIONS)
     first_us: int | None = None
-    delays_ms: list[float] = []
+    read: list[Delayed] = []
     last_s = time.monotonic()
-    while not delays_ms or time.monotonic() - last_s < _QUIET_S:
-        messages = reader.poll(1_000)
-        if not messages:
-            time.sleep(0.002)
-            continue
-        last_s, now_us = time.monotonic(), time.time_ns() // 1_000
-        for message in messages:
-            # What the bridge noted when the frame came from the socket.
-            received_us = json.loads(message.value or b"")["received_us"]
-            first_us = received_us if first_us is None else first_us
-            if received_us - first_us >= _WARM_UP_S * 1_000_000:
-                delays_ms.append((now_us - received_us) / 1_000)
+    while not read or time.monotonic() - last_s < _QUIET_S:
+        for message, read_us in reader.poll():
+            last_s, record = time.monotonic(), delayed(message, read_us)
+            first_us = record.received_us if first_us is None else first_us
+            if record.received_us - first_us >= _WARM_UP_S * 1_000_000:
+                read.append(record)
     reader.close()
     for stage in stages:
         assert stage.stop() == 0, stage.log()
-    percentiles = quantiles(delays_ms, n=100)
     click.echo(
         f"at {PEAK_PER_S} events/s, all together, from the socket to a reader of committed "
-        f"records: p50 {percentiles[49]:,.0f} ms, p99 {percentiles[98]:,.0f} ms "
-        f"({len(delays_ms):,} records; {processors.load()})"
+        f"records: {in_words(read)} ({len(read):,} records; {processors.load()})"
     )
 
 
@@ -312,12 +302,22 @@ def _rebuild(kafka: KafkaConfig) -> str:
 
 
 @contextmanager
-def _network(events_count: int, *, rate: int) -> Iterator[tuple[int, Addresses]]:
-    """Serves a generated network; yields its process id and its addresses."""
+def network(
+    events_count: int, *, rate: int, large_count: int = 0, seed: int = 0
+) -> Iterator[tuple[int, Addresses]]:
+    """Serves a generated network; yields its process id and its addresses.
+
+    Args:
+        events_count: frames that it has.
+        rate: frames a second; 0 for as many as are taken.
+        large_count: records of one more account, which has a past; 0 for none.
+        seed: of the accounts, of which no other network has one.
+    """
+    large = ["--large", str(large_count)] if large_count else []
     child = start_child(
         [
             *("sim", "--json", "--rate", str(rate), "--events", str(events_count)),
-            *("--accounts", str(ACCOUNTS_COUNT)),
+            *("--accounts", str(ACCOUNTS_COUNT), "--seed", str(seed), *large),
         ],
         stdout=subprocess.PIPE,
     )

@@ -22,6 +22,7 @@ from bench import (
     crawl,
     hot_path,
     identities,
+    large_repo,
     mirror,
     pipeline,
     processors,
@@ -46,6 +47,7 @@ _SECTIONS: Mapping[str, Callable[[int], None]] = {
     "crawl": crawl.run,
     "resync": resync.run,
     "repairs": repairs.run,
+    "large-repo": large_repo.run,
     "mirror": mirror.run,
     "cold-start": cold_start.run,
 }
