@@ -3,10 +3,10 @@
     file  = frame*
     frame = length (4 bytes, big-endian) , message (length bytes)
 
-Read by `sim`, `verify`, `inspect` and the tests; written by `capture`. The file has no header and
-no checksum, so a damaged one is recognised by its lengths alone: a length over `MAX_MESSAGE_BYTES`
-cannot be one, and a file that ends inside a frame has a torn tail. What the messages say is not
-looked at: a capture holds garbage as faithfully as it holds events.
+Read by `sim`, `verify`, `inspect` and the tests; written by `capture` and `replay`. The file has
+no header and no checksum, so a damaged one is recognised by its lengths alone: a length over
+`MAX_MESSAGE_BYTES` cannot be one, and a file that ends inside a frame has a torn tail. What the
+messages say is not looked at: a capture holds garbage as faithfully as it holds events.
 """
 
 import os
@@ -86,6 +86,15 @@ def read_frames(path: Path) -> Iterator[bytes]:
         raise _cannot("read", path, error) from None
 
 
+def encode_frame(message: bytes) -> bytes:
+    """Returns a message as it stands in a capture, with its length before it.
+
+    Args:
+        message: at most `MAX_MESSAGE_BYTES`.
+    """
+    return _LENGTH.pack(len(message)) + message
+
+
 class CaptureWriter:
     """Appends messages to a capture file, whole ones only.
 
@@ -144,7 +153,7 @@ class CaptureWriter:
         """
         if len(message) > MAX_MESSAGE_BYTES:
             raise CaptureError(self._path, f"a message of {len(message)} bytes cannot be captured")
-        unwritten = memoryview(_LENGTH.pack(len(message)) + message)
+        unwritten = memoryview(encode_frame(message))
         try:
             while unwritten:
                 unwritten = unwritten[self._file.write(unwritten) :]

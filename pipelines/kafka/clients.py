@@ -158,6 +158,14 @@ def create_reader(kafka: KafkaConfig) -> Consumer:
     return Consumer(_reader(kafka), logger=_librdkafka_log)
 
 
+def create_strict_reader(kafka: KafkaConfig) -> Consumer:
+    """Creates a reader that does not skip what was deleted before it came so far.
+
+    It reports that (`KafkaError._AUTO_OFFSET_RESET`) instead of going on behind it.
+    """
+    return Consumer({**_reader(kafka), "auto.offset.reset": "error"}, logger=_librdkafka_log)
+
+
 def create_sampler(kafka: KafkaConfig, *, count: int, fetch_bytes: int) -> Consumer:
     """Creates a reader that fetches little more than it is asked for.
 

@@ -7,8 +7,6 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[2]
-# Not imported by us: aiokafka, which Faust brings, finds it when it reads zstd.
-_USED_BY_OTHERS = {"cramjam"}
 
 
 def imported_packages() -> set[str]:
@@ -44,4 +42,4 @@ def test_no_dependency_is_without_use() -> None:
         "multiformats",
         "cryptography",
     } <= wanted
-    assert wanted - imported_packages() == _USED_BY_OTHERS
+    assert wanted <= imported_packages()
