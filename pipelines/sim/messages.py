@@ -13,6 +13,7 @@ import cbor2
 from pipelines.atproto.commit import SignedCommit
 from pipelines.atproto.frames import Op
 from pipelines.atproto.syntax import Did, Handle, Tid
+from pipelines.subscriptions import encode_message
 
 _LINK_TAG = 42
 
@@ -55,13 +56,13 @@ def commit_frame(
     }
     if prev_data is not None:
         payload["prevData"] = _link(prev_data)
-    return _message("#commit", payload)
+    return encode_message("#commit", payload)
 
 
 def sync_frame(seq: int, did: Did, rev: Tid, *, time: str, blocks: bytes) -> bytes:
     """Returns a `#sync`; `blocks` is a CAR with the commit object alone."""
     payload = {"did": did, "rev": rev, "seq": seq, "time": time, "blocks": blocks}
-    return _message("#sync", payload)
+    return encode_message("#sync", payload)
 
 
 def identity_frame(seq: int, did: Did, handle: Handle | None, *, time: str) -> bytes:
@@ -69,7 +70,7 @@ def identity_frame(seq: int, did: Did, handle: Handle | None, *, time: str) -> b
     payload: dict[str, Any] = {"did": did, "seq": seq, "time": time}
     if handle is not None:
         payload["handle"] = handle
-    return _message("#identity", payload)
+    return encode_message("#identity", payload)
 
 
 def account_frame(seq: int, did: Did, status: str | None, *, time: str) -> bytes:
@@ -77,25 +78,7 @@ def account_frame(seq: int, did: Did, status: str | None, *, time: str) -> bytes
     payload: dict[str, Any] = {"did": did, "seq": seq, "time": time, "active": status is None}
     if status is not None:
         payload["status"] = status
-    return _message("#account", payload)
-
-
-def info_frame(name: str, message: str) -> bytes:
-    """Returns an `#info` frame."""
-    return _message("#info", {"name": name, "message": message})
-
-
-def error_frame(error: str, message: str) -> bytes:
-    """Returns an error frame; the connection has to be closed after it."""
-    return _encode({"op": -1}) + _encode({"error": error, "message": message})
-
-
-def _message(type_name: str, payload: dict[str, Any]) -> bytes:
-    return _encode({"t": type_name, "op": 1}) + _encode(payload)
-
-
-def _encode(value: dict[str, Any]) -> bytes:
-    return cbor2.dumps(value)
+    return encode_message("#account", payload)
 
 
 def _op(op: Op) -> dict[str, Any]:

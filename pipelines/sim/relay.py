@@ -3,34 +3,31 @@
 Each subscriber walks the shared history by index and waits whenever its socket is full, so a slow
 one costs no memory and does not hold up the others. One whose next frame is no longer kept is told
 so and let go, as real relays do (spec: F-27); a capture keeps all its frames.
-
-Info and error frames are worded as the reference PDS words them. spec: F-10 to F-14, F-18
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Sequence
-from http import HTTPStatus
 
 from aiohttp import WSCloseCode, web
 
 from pipelines import logs
-from pipelines.sim.messages import error_frame, info_frame
 from pipelines.sim.ports import FutureCursorError, History, Start, SubscriberTooSlowError
 from pipelines.sim.state import FAULTS, Faults
+from pipelines.subscriptions import (
+    CONSUMER_TOO_SLOW,
+    FUTURE_CURSOR,
+    OUTDATED_CURSOR,
+    CursorTextError,
+    Sockets,
+    converse,
+    ignore_messages,
+    invalid_request,
+    parse_cursor,
+    refusal_frame,
+)
 
 log = logs.get_logger("sim")
-
-# A sequence number has 16 digits at most (spec: F-20). Longer texts are no cursors, and `int`
-# refuses very long ones.
-_CURSOR = re.compile(r"[0-9]{1,18}")
-
-# How long a subscriber may take to answer the closing handshake; then the socket is cut.
-_CLOSE_TIMEOUT_S = 1.0
-
-
-_OUTDATED_TEXT = "Requested cursor exceeded limit. Possibly missing events"
 
 
 class Relay:
@@ -38,7 +35,7 @@ class Relay:
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._transports: dict[web.WebSocketResponse, asyncio.Transport] = {}
+        self._sockets = Sockets()
 
     async def work(self) -> None:
         """Does what the history has to do although nobody asks, until it is cancelled."""
@@ -54,33 +51,23 @@ class Relay:
             "frames_emitted": self._history.emitted_count(time.monotonic()),
             "frames_prepared": self._history.prepared_count,
             "frames_total": self._history.total_count,
-            "subscribers": len(self._transports),
+            "subscribers": len(self._sockets),
         }
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answers one subscription; returns when its socket is closed."""
-        text = request.query.get("cursor")
-        if text is not None and not _CURSOR.fullmatch(text):
-            body = {"error": "InvalidRequest", "message": "cursor is not a decimal integer"}
-            return web.json_response(body, status=HTTPStatus.BAD_REQUEST)
-        cursor = None if text is None else int(text)
-        socket = web.WebSocketResponse(timeout=_CLOSE_TIMEOUT_S, compress=False)
-        if not socket.can_prepare(request):
-            return web.Response(status=HTTPStatus.UPGRADE_REQUIRED)
-        await socket.prepare(request)
-        transport = request.transport
-        if transport is None:
-            return socket  # the subscriber is gone already
-        self._transports[socket] = transport
         try:
-            await self._converse(socket, cursor, request.app[FAULTS])
-        finally:
-            del self._transports[socket]
-        return socket
+            cursor = parse_cursor(request.query.get("cursor"))
+        except CursorTextError as error:
+            return invalid_request(str(error))
+        async with self._sockets.open(request) as answer:
+            if isinstance(answer, web.WebSocketResponse):
+                await self._converse(answer, cursor, request.app[FAULTS])
+        return answer
 
     async def close(self) -> None:
         """Closes every socket."""
-        await asyncio.gather(*(_close(*item) for item in self._transports.items()))
+        await self._sockets.close_all()
 
     async def _converse(
         self, socket: web.WebSocketResponse, cursor: int | None, faults: Faults
@@ -89,22 +76,11 @@ class Relay:
             start, first = await self._subscribe(cursor)
         except FutureCursorError:
             log.info("cursor refused", cursor=cursor)
-            await _refuse(socket, "FutureCursor", "Cursor in the future.")
+            await _refuse(socket, FUTURE_CURSOR)
             return
         log.info("subscribed", cursor=cursor, index=start.index)
-        # Reading notices that the subscriber is gone; what it sends is ignored.
-        sending = asyncio.create_task(self._send(socket, start, first, faults))
-        reading = asyncio.create_task(_ignore_messages(socket))
-        try:
-            await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sending.cancel()
-            reading.cancel()
-            results = await asyncio.gather(sending, reading, return_exceptions=True)
+        await converse(self._send(socket, start, first, faults), ignore_messages(socket))
         log.info("unsubscribed", cursor=cursor)
-        for result in results:
-            if isinstance(result, Exception) and not isinstance(result, ConnectionError):
-                raise result
 
     async def _subscribe(self, cursor: int | None) -> tuple[Start, Sequence[bytes | str]]:
         """Returns where to start, and the first messages if they are about to be forgotten."""
@@ -127,7 +103,7 @@ class Relay:
         faults: Faults,
     ) -> None:
         if start.is_outdated:
-            await socket.send_bytes(info_frame("OutdatedCursor", _OUTDATED_TEXT))
+            await socket.send_bytes(OUTDATED_CURSOR)
         index = start.index
         try:
             while True:
@@ -140,7 +116,7 @@ class Relay:
                         await socket.send_str(message)
                     index += 1
                     if _is_drop_due(faults, index - start.index):
-                        self._transports[socket].close()
+                        self._sockets.cut(socket)
                         return
                 wait_s = self._history.wait_s(index, time.monotonic())
                 if wait_s is None:
@@ -149,7 +125,7 @@ class Relay:
                 messages = self._history.read(index, time.monotonic())
         except SubscriberTooSlowError:
             log.info("subscriber too slow", index=index)
-            await _refuse(socket, "ConsumerTooSlow", "Stream consumer too slow")
+            await _refuse(socket, CONSUMER_TOO_SLOW)
             return
         await asyncio.Event().wait()  # nothing will come: the socket stays open and silent
 
@@ -158,23 +134,9 @@ def _is_drop_due(faults: Faults, sent_count: int) -> bool:
     return faults.drop_after_count is not None and sent_count >= faults.drop_after_count
 
 
-async def _refuse(socket: web.WebSocketResponse, error: str, message: str) -> None:
-    await socket.send_bytes(error_frame(error, message))
+async def _refuse(socket: web.WebSocketResponse, error: str) -> None:
+    await socket.send_bytes(refusal_frame(error))
     await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=error.encode())
-
-
-async def _ignore_messages(socket: web.WebSocketResponse) -> None:
-    async for _ in socket:
-        pass
-
-
-async def _close(socket: web.WebSocketResponse, transport: asyncio.Transport) -> None:
-    try:
-        async with asyncio.timeout(2 * _CLOSE_TIMEOUT_S):
-            await socket.close(code=WSCloseCode.GOING_AWAY)
-    except TimeoutError:
-        # The subscriber does not read: even the closing frame finds no room.
-        transport.abort()
 
 
 RELAY = web.AppKey("relay", Relay)

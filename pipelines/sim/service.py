@@ -9,27 +9,22 @@ other resource:
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from aiohttp import web
-
-from pipelines.errors import ConfigError
 from pipelines.sim.app import build_app, status
 from pipelines.sim.ports import CursorHabit, Emission, Network
 from pipelines.sim.relay import Relay
 from pipelines.sim.state import Faults
+from pipelines.subscriptions import listening
 
 HOST = "127.0.0.1"  # loopback only: what it serves is neither authentic nor current
 
 # Starting binds one socket; stopping gives every subscriber two seconds to say goodbye.
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
-_REQUEST_TIMEOUT_S = 2.0  # what answers are given to finish when the server stops
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +126,8 @@ class SimServer:
             self._started.set_exception(error)
 
     async def _serve(self) -> None:
-        async with _listening(self._app, self._port) as port:
-            base = f"{HOST}:{port}"
+        async with listening(self._app, HOST, self._port) as (host, port):
+            base = f"{host}:{port}"
             self._started.set_result(
                 Addresses(
                     relay=f"ws://{base}",
@@ -142,20 +137,3 @@ class SimServer:
                 )
             )
             await asyncio.wrap_future(self._stop_requested)
-
-
-@asynccontextmanager
-async def _listening(app: web.Application, port: int) -> AsyncIterator[int]:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_REQUEST_TIMEOUT_S)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, HOST, port).start()
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {HOST}:{port} ({error.strerror}): "
-                "choose another port, or 0 for any free one"
-            ) from None
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()

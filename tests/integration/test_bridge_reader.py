@@ -21,7 +21,7 @@ from pipelines.bridge.reader import LOGGED_NOTICES_COUNT, Reader
 from pipelines.bridge.upstream import Origin
 from pipelines.captures import MAX_MESSAGE_BYTES
 from pipelines.relay import SUBSCRIBE_PATH
-from pipelines.sim.messages import error_frame, info_frame
+from pipelines.subscriptions import error_frame, info_frame
 
 DEADLINE_S = 20.0
 POLL_S = 0.01

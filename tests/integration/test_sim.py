@@ -112,7 +112,7 @@ def websocket_request(url: URL) -> bytes:
 
 
 def server_transports(sim: SimServer) -> list[asyncio.Transport]:
-    return list(sim._app[RELAY]._transports.values())
+    return list(sim._app[RELAY]._sockets._transports.values())
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

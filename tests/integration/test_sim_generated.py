@@ -23,11 +23,11 @@ from pipelines.identity.plc import verify_audit_log
 from pipelines.relay import subscribe_url
 from pipelines.sim.events import Status
 from pipelines.sim.generated import GeneratedNetwork
-from pipelines.sim.messages import error_frame
 from pipelines.sim.mix import Mix, Settings, Trouble, meanings
 from pipelines.sim.network import load_network
 from pipelines.sim.service import SimServer
 from pipelines.sim.truth import AccountTruth
+from pipelines.subscriptions import error_frame
 
 STANDPIPE = Path(sys.executable).with_name("standpipe")
 DEADLINE_S = 60.0

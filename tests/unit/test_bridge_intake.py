@@ -20,7 +20,7 @@ from pipelines.bridge.intake import (
     Resent,
     Skip,
 )
-from pipelines.sim.messages import error_frame, info_frame
+from pipelines.subscriptions import error_frame, info_frame
 
 DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 NOW_US = 1_790_000_000_000_000

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pipelines.captures import CaptureError, CaptureWriter, read_frames
-from pipelines.sim.messages import error_frame, info_frame
 from pipelines.sim.network import captured_frames, load_network
+from pipelines.subscriptions import error_frame, info_frame
 
 DID = "did:plc:2hnjcpc32qkzk35lxypg6xey"
 IDENTITY = {"did": DID, "document": {"id": DID}, "plc_audit_log": [{"cid": "x"}]}

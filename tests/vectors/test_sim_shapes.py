@@ -10,8 +10,8 @@ from support.network import LIVELY, make_events
 from support.oracle import dag_cbor
 
 from pipelines.captures import read_frames
-from pipelines.sim.messages import error_frame, info_frame
 from pipelines.sim.mix import Settings
+from pipelines.subscriptions import error_frame, info_frame
 
 pytestmark = [pytest.mark.shared]
 
