@@ -17,6 +17,7 @@ what it reads. A second wish to stop kills what is left.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from signal import SIGTERM
 from typing import TypeAlias, assert_never
 
 # Together with the pauses, a child that dies at once is given up after some ten seconds.
@@ -212,7 +213,8 @@ class Supervisor:
         entry = self._entries[child.name]
         if self.is_stopping:
             entry.state = Ended(exit_code)
-            if exit_code != 0:
+            # What was not up yet when it was asked to end had no chance to do so by itself.
+            if exit_code not in {0, -SIGTERM}:
                 self._fail(child, f"did not end cleanly: {exit_text(exit_code)}")
             return
         entry.deaths_s = [at for at in entry.deaths_s if now_s - at < DEATHS_WINDOW_S]

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 from support import wire
-from support.frames import publish_frames
+from support.frames import NOW_US, publish_frames
 from support.identities import FakeResolver
 from support.judge import assert_judged_once_and_in_order, still_parked
 from support.kafka import read_committed, wait_until
@@ -108,7 +108,7 @@ def test_one_account_that_never_resolves_among_ten_thousand_that_do(
     frames = [sync_frame(did, number + 1) for number, did in enumerate(crowd)]
     for number in range(3):
         frames.insert(number * CROWD_COUNT // 2, sync_frame(lost, CROWD_COUNT + 1 + number))
-    publish_frames(config, frames, wire.START_US + 60 * 1_000_000)
+    publish_frames(config, frames, NOW_US)
     resolver = FakeResolver()
     resolver.keys = dict.fromkeys([*crowd, lost], SIGNER.key)
     directory = Directory(resolver)

@@ -56,6 +56,12 @@ def conditions_in(seen: dict[str, Any]) -> list[str]:
     return [p["condition"] for stage in seen["stages"] for p in stage["processes"]]
 
 
+def all_run(config: KafkaConfig) -> bool:
+    """Whether every process of `wait_for_children` but the network's has beaten and runs."""
+    exit_code, seen = status(config)
+    return exit_code == 0 and conditions_in(seen) == ["running"] * 7
+
+
 def test_killed_stages_are_started_again_and_the_run_completes(
     config: KafkaConfig, capture_folder: Path, tmp_path: Path
 ) -> None:
@@ -72,10 +78,7 @@ def test_killed_stages_are_started_again_and_the_run_completes(
         up.wait_for(lambda: events_count(config) >= len(frames), "an event for each frame")
 
         # Seen from elsewhere, all is well again once every process has beaten.
-        wait_until(
-            lambda: status(config)[0] == 0 and conditions_in(status(config)[1]) == ["running"] * 7,
-            "all to run well",
-        )
+        up.wait_for(lambda: all_run(config), "all to run well")
         _, seen = status(config)
         names = [stage["name"] for stage in seen["stages"]]
         assert names == ["bridge", "explode", "compact", "resync", "analytics", "crawl"]
@@ -117,6 +120,8 @@ def test_a_second_interrupt_ends_all_at_once(
 ) -> None:
     with running_up(config, tmp_path, "--sim", "--capture", str(capture_folder)) as up:
         bridge = wait_for_children(up)["bridge.0"]
+        # Before they listen to signals, one ends them.
+        up.wait_for(lambda: all_run(config), "all to run")
         os.kill(bridge, signal.SIGSTOP)  # it will not end by itself
         up.interrupt()
         up.wait_for(lambda: "is stopped" in up.output, "the stop has begun")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.cli import standpipe
-from support.frames import publish_frames
+from support.frames import NOW_US, publish_frames
 from support.kafka import read_committed, read_decided, wait_until
 
 from pipelines.captures import read_frames
@@ -28,7 +28,6 @@ from pipelines.sim.service import SimServer
 pytestmark = pytest.mark.broker
 
 PARTITIONS = 2
-RECEIVED_US = 1_795_360_000_000_000  # after the recording: no revision is from the future
 LIKE, POST = "app.bsky.feed.like", "app.bsky.feed.post"
 
 
@@ -100,7 +99,7 @@ def test_a_change_begins_behind_the_frames_that_were_there_whenever_they_are_jud
 ) -> None:
     frames = list(read_frames(capture_folder / "frames.bin"))
     before, after = frames[150:200], frames[440:480]  # likes and posts in both
-    publish_frames(old, before, RECEIVED_US)
+    publish_frames(old, before, NOW_US)
     apply(plan(new))
     admissions = load_admissions(new)
     [first, second] = admissions.tables
@@ -111,7 +110,7 @@ def test_a_change_begins_behind_the_frames_that_were_there_whenever_they_are_jud
     assert not plan(new).has_changes
     assert plan(new).foreign == ()  # the topics of the old table are known and kept
 
-    publish_frames(new, after, RECEIVED_US)
+    publish_frames(new, after, NOW_US)
     events = new.topic("events")
     with running(new, capture_folder, tmp_path):
         wait_until(

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 from aiohttp import web
-from support.frames import did_of, publish_frames
+from support.frames import NOW_US, did_of, publish_frames
 from support.judge import assert_judged_once_and_in_order, still_parked
 from support.kafka import read_committed, wait_until
 from support.recordings import Recording, load_recording
@@ -28,7 +28,6 @@ from pipelines.sim.ports import Network
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 PARTITIONS = 2
-RECEIVED_US = 1_795_360_000_000_000  # after the recording: no revision is from the future
 
 _match_path = re.compile(
     r"/plc/([^/]+)(/log/audit)?|/web/([^/]+)/\.well-known/did\.json"
@@ -91,7 +90,7 @@ def test_in_a_storm_of_429_everybody_waits_and_nothing_is_refused(
             return web.Response(status=429, headers={"Retry-After": "2"})
         return await answer(request)
 
-    publish_frames(config, recording.frames, RECEIVED_US)
+    publish_frames(config, recording.frames, NOW_US)
     accounts = {did_of(frame) for frame in recording.frames}
     with (
         running_server(handler) as server,
@@ -118,7 +117,7 @@ def test_slow_answers_are_worth_waiting_for(
         await asyncio.sleep(1.5)  # five times what a batch waits
         return await answer(request)
 
-    publish_frames(config, recording.frames, RECEIVED_US)
+    publish_frames(config, recording.frames, NOW_US)
     with (
         running_server(handler) as server,
         Worker(config, resolver_for(server.url), tmp_path),
@@ -173,7 +172,7 @@ def test_hostile_documents_harm_nobody_but_their_accounts(
         async def handler(request: web.Request) -> web.StreamResponse:
             return await hostile.get(asked_did(request.raw_path), answer)(request)
 
-        publish_frames(config, recording.frames, RECEIVED_US)
+        publish_frames(config, recording.frames, NOW_US)
         with (
             running_server(handler) as server,
             Worker(config, resolver_for(server.url), tmp_path, waiting_s=3.0),

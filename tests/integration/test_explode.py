@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.frames import publish_frames
+from support.frames import NOW_US, publish_frames
 from support.kafka import read_committed, wait_until
 
 from pipelines.atproto.errors import ProtocolError
@@ -30,7 +30,6 @@ from pipelines.verdict import Proven, judge_frame
 pytestmark = pytest.mark.broker
 
 PARTITIONS = 2
-RECEIVED_US = 1_795_360_000_000_000  # after the recording: no revision is from the future
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ def test_every_frame_has_its_event_records_or_quarantine_as_the_report_says(
 ) -> None:
     offline = OfflineKeys.load(capture_folder / "identities.jsonl")
     reports = list(report_frames(frames, offline))
-    publish_frames(config, frames, RECEIVED_US)
+    publish_frames(config, frames, NOW_US)
     refused_count = sum(report.verdict is Outcome.REFUSED for report in reports)
     with SimServer(load_network(capture_folder)) as sim:
         # Every frame of the capture has an event: the refused ones are authentic.
@@ -98,7 +97,7 @@ def test_every_frame_has_its_event_records_or_quarantine_as_the_report_says(
         event = json.loads(message.value or b"")
         check.validate(event)
         assert message.key == event["did"].encode()
-        assert message.timestamp_ms == RECEIVED_US // 1000
+        assert message.timestamp_ms == NOW_US // 1000
         source = stored[event["frame_partition"], event["frame_offset"]]
         report = by_frame[source.value or b""]
         assert (event["did"], event["seq"]) == (report.did, report.seq)
@@ -165,7 +164,7 @@ def test_a_directory_that_is_down_makes_the_batch_wait_and_loses_nothing(
     config: KafkaConfig, frames: list[bytes], capture_folder: Path, tmp_path: Path
 ) -> None:
     some = [frame for frame in frames if _kind(frame) == "commit"][:20]
-    publish_frames(config, some, RECEIVED_US)
+    publish_frames(config, some, NOW_US)
     with SimServer(load_network(capture_folder)) as sim:
         sim.faults.plc_down = True
 
@@ -186,7 +185,7 @@ def test_a_did_that_does_not_exist_is_refused_without_an_event(
     commit = next(frame for frame in frames if _kind(frame) == "commit")
     (tmp_path / "frames.bin").write_bytes(b"")
     (tmp_path / "identities.jsonl").write_text("")
-    publish_frames(config, [commit], RECEIVED_US)
+    publish_frames(config, [commit], NOW_US)
     with SimServer(load_network(tmp_path)) as sim:
         quarantine = config.topic("quarantine")
         run_worker(

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from support.frames import did_of, publish_frames
+from support.frames import NOW_US, did_of, publish_frames
 from support.identities import RecordedResolver
 from support.judge import assert_judged_once_and_in_order, still_parked
 from support.kafka import delete_before, is_caught_up, read_committed, wait_until
@@ -32,7 +32,6 @@ from pipelines.kafka.topics import validator
 pytestmark = pytest.mark.broker
 
 PARTITIONS = 2
-RECEIVED_US = 1_795_360_000_000_000  # after the recording: no revision is from the future
 
 
 @pytest.fixture
@@ -84,11 +83,11 @@ def test_an_outage_in_the_middle_loses_and_refuses_nothing(
     """Spec: E-18. Accounts that are known go on; the others are proven in order afterwards."""
     half = len(recording.frames) // 2
     with Worker(config, directory.client, tmp_path):
-        publish_frames(config, recording.frames[:half], RECEIVED_US)
+        publish_frames(config, recording.frames[:half], NOW_US)
         wait_for_positions(config)
         before = len(read_committed(config, config.topic("events")))
         directory.is_away = True
-        publish_frames(config, recording.frames[half:], RECEIVED_US)
+        publish_frames(config, recording.frames[half:], NOW_US)
         wait_for_positions(config)
         waiting_count = len(still_parked(config))
         assert waiting_count > 0
@@ -111,7 +110,7 @@ def test_a_directory_that_is_away_from_the_start_and_a_change_of_workers(
     config: KafkaConfig, recording: Recording, directory: Directory, tmp_path: Path
 ) -> None:
     directory.is_away = True
-    publish_frames(config, recording.frames, RECEIVED_US)
+    publish_frames(config, recording.frames, NOW_US)
     with Worker(config, directory.client, tmp_path):
         wait_for_positions(config)
     with Worker(config, directory.client, tmp_path, slot="1"):
@@ -124,7 +123,7 @@ def test_workers_that_come_and_go_while_frames_wait(
     config: KafkaConfig, recording: Recording, directory: Directory, tmp_path: Path
 ) -> None:
     directory.is_away = True
-    publish_frames(config, recording.frames, RECEIVED_US)
+    publish_frames(config, recording.frames, NOW_US)
     with Worker(config, directory.client, tmp_path):
         wait_for_positions(config)
         # From here on the frames are worked off, while partitions change hands twice.
@@ -140,7 +139,7 @@ def test_answers_that_are_slow_hold_up_nobody_else(
 ) -> None:
     slow = accounts(recording)[:4]
     directory.held |= set(slow)
-    publish_frames(config, recording.frames, RECEIVED_US)
+    publish_frames(config, recording.frames, NOW_US)
     others = [did for did in accounts(recording) if did not in slow]
     with Worker(config, directory.client, tmp_path):
         wait_until(
@@ -160,7 +159,7 @@ def test_an_account_that_never_resolves_is_given_up_and_harms_nobody(
 ) -> None:
     lost = accounts(recording)[0]
     directory.away.add(lost)
-    publish_frames(config, recording.frames, RECEIVED_US)
+    publish_frames(config, recording.frames, NOW_US)
     with Worker(config, directory.client, tmp_path, waiting_s=2.0):
         wait_for_positions(config)
         wait_until_nothing_is_parked(config)
@@ -198,7 +197,7 @@ def test_frames_that_were_deleted_while_they_waited_leave_a_suspicion(
     config: KafkaConfig, recording: Recording, directory: Directory, tmp_path: Path
 ) -> None:
     directory.is_away = True
-    publish_frames(config, recording.frames, RECEIVED_US)
+    publish_frames(config, recording.frames, NOW_US)
     with Worker(config, directory.client, tmp_path):
         wait_for_positions(config)
     waiting_keys = still_parked(config)
@@ -228,7 +227,7 @@ def test_when_no_more_may_wait_the_worker_does_and_goes_on_afterwards(
 ) -> None:
     monkeypatch.setattr(parking_module, "MAX_PARKED_COUNT", 20)
     directory.is_away = True
-    publish_frames(config, recording.frames, RECEIVED_US)
+    publish_frames(config, recording.frames, NOW_US)
     with Worker(config, directory.client, tmp_path):
         wait_until(lambda: waiting_worker(config) is not None, "the worker to wait")
         assert waiting_worker(config) == "20 frames wait for identities, and no more may"

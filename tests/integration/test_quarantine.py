@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 from conftest import free_port
 from support.crawl import requests, wait_readable, write_repos
+from support.frames import NOW_US
 from support.kafka import read_committed
 from support.pipeline import run_command
 from support.recordings import load_recording
@@ -36,7 +37,7 @@ from pipelines.verdict import Proven, Refused, judge_frame
 pytestmark = pytest.mark.broker
 
 PARTITIONS = 3
-FIRST_MS = 1_795_360_000_000  # after the recording: no revision is from the future
+FIRST_MS = NOW_US // 1000
 HOST = "relay.example"
 
 

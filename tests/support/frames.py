@@ -1,5 +1,6 @@
 """Frames in the topic `frames`, as the bridge writes them."""
 
+import time
 from collections.abc import Sequence
 
 from confluent_kafka import Producer
@@ -11,6 +12,10 @@ from pipelines.kafka.admin import check_partitions
 from pipelines.kafka.partition import partition_for
 
 HOST = "relay.example"
+# When frames are received, microseconds since the epoch: after any recording, so that no revision
+# is from the future, and now, because Kafka's retention goes by the messages' time: it looks every
+# five minutes, and would delete old ones in the middle of a test.
+NOW_US = time.time_ns() // 1000
 
 
 def did_of(frame: bytes) -> Did:

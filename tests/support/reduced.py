@@ -6,6 +6,7 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 from support.admissions import PACKAGED
+from support.frames import NOW_US
 from support.recordings import load_recording
 
 from pipelines.atproto.frames import parse_envelope
@@ -25,7 +26,7 @@ from pipelines.kafka.topics import registry
 from pipelines.verdict import judge_frame
 
 # After the recording: no revision is from the future.
-FIRST_US = 1_795_360_000_000_000
+FIRST_US = NOW_US
 HOST = "relay.example"
 
 

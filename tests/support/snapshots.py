@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from support.events import source
 from support.exports import Export, export
+from support.frames import NOW_US
 from support.reexport import body_of, head_of
 from support.repo import DID
 
@@ -17,7 +18,7 @@ from pipelines.repair.manifests import Snapshot
 from pipelines.repair.requests import Cause
 
 HOST = "pds.example"
-FETCHED_US = 1_795_360_000_000_000
+FETCHED_US = NOW_US
 _CHUNK_RECORDS_COUNT = 4
 
 

@@ -189,6 +189,15 @@ def test_who_does_not_end_in_time_is_killed_once_and_was_not_clean() -> None:
     assert (failure.child, failure.reason) == (BRIDGE, "did not end cleanly: signal 9")
 
 
+def test_who_is_ended_by_the_wish_to_stop_before_it_was_up_ended_cleanly() -> None:
+    run = Run(BRIDGE)
+    run.supervisor.stop()
+    assert run.step() == [Terminate(BRIDGE)]
+    run.exit(BRIDGE, -15)
+    assert run.is_over()
+    assert run.supervisor.failure is None
+
+
 def test_a_second_stop_kills_what_is_left() -> None:
     run = Run(*STAGES)
     run.supervisor.stop()
