@@ -13,6 +13,7 @@ from pipelines.atproto.cid import parse_cid
 from pipelines.atproto.syntax import Did
 from pipelines.compact.outputs import (
     OutputTopics,
+    RecordHeaders,
     collection_of,
     record_address,
     record_headers,
@@ -122,20 +123,29 @@ class _Batch:
             return
         address = record_address(message.key)
         headers = record_headers(message.headers)
-        if message.topic != self._topics.latest_of(collection_of(address[1])):
-            # Where the collection's records were before. The topics come in no order, so this
-            # counts only if it is newer than what was read of the record so far, or as old and
-            # says that the record is gone.
-            known = self._record(address)
-            is_gone = headers.cid is None and not headers.is_move
-            if known is not None and (
-                known.rev > headers.rev or (known.rev == headers.rev and not is_gone)
-            ):
-                return
+        if self._is_outdated(message.topic, address, headers):
+            return
         record = None if headers.cid is None else Record(parse_cid(headers.cid), headers.rev)
         self._changes.records[address] = record
         if self._on_record is not None:
             self._on_record(message)
+
+    def _is_outdated(self, topic: str, address: tuple[Did, str], headers: RecordHeaders) -> bool:
+        """Whether a message of a record is outdone by what was read of the record so far.
+
+        Within a topic the later message counts. Where a collection's records are, or were, in
+        several topics, these come in no order: the newer message counts, and of two that are as
+        old the one that says the record is gone, or else that of the topic where it belongs now.
+        """
+        collection = collection_of(address[1])
+        if not self._topics.former.get(collection):
+            return False
+        known = self._record(address)
+        if known is None or known.rev != headers.rev:
+            return known is not None and known.rev > headers.rev
+        is_gone = headers.cid is None and not headers.is_move
+        is_here = headers.cid is not None and topic == self._topics.latest_of(collection)
+        return not (is_gone or is_here)
 
     def _record(self, address: tuple[Did, str]) -> Record | None:
         if address in self._changes.records:

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.admissions import in_force
 from support.events import DID, HOST, create, delete, rev, source
@@ -115,7 +115,13 @@ def read(world: World, ends: list[dict[str, int]], shuffled: Random) -> dict[str
     return found
 
 
+_EDIT = ("edit", f"{NOTE}/0", CIDS[0])
+_CHANGE = ("change the table",)
+
+
 @settings(max_examples=60)
+@example([_EDIT, _CHANGE, _EDIT, _CHANGE], Random(0), 0)
+@example([_EDIT, _CHANGE, _EDIT, _CHANGE], Random(1), 0)
 @given(STEPS, st.randoms(use_true_random=False), st.integers(0, 25))
 def test_whoever_reads_the_topics_finds_the_records_that_there_are(
     steps: list[tuple[str, ...]], shuffled: Random, pause: int
