@@ -12,7 +12,6 @@ from confluent_kafka import Consumer, TopicPartition
 from support.cli import standpipe
 from support.crawl import (
     NEW,
-    NOW_US,
     OLD,
     asked,
     create_topics,
@@ -21,6 +20,7 @@ from support.crawl import (
     wait_readable,
     write_repos,
 )
+from support.frames import NOW_US
 from support.hosts import StartHost, circle, did, entry, lister, relay, starting_hosts
 from support.pipeline import full_network, run_command
 
