@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,6 +90,11 @@ def _refused(config: KafkaConfig, folder: Path) -> list[OutputMessage]:
     return written
 
 
+def _iso(after_s: int) -> str:
+    """Returns a time so long after the first message, as options have it."""
+    return f"{datetime.fromtimestamp(FIRST_MS // 1000 + after_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _unreadable(config: KafkaConfig) -> OutputMessage:
     """What the bridge writes of a message that tries to draw on the reader's terminal."""
     return OutputMessage(
@@ -157,7 +163,7 @@ def test_lines_for_people_have_columns_and_no_control_characters(filled: Filled)
     assert len(lines) == len(filled.messages)
     assert {len(line) for line in lines} == {7}
     [unreadable] = (line for line in lines if line[4] == HOST)
-    assert unreadable[1] == "2026-11-22T15:07:40.000Z"
+    assert unreadable[1] == _iso(60).replace("Z", ".000Z")
     assert unreadable[5] == "socket"
     assert unreadable[6] == r"it begins with \x1b[2J\n"
 
@@ -179,11 +185,11 @@ def test_each_option_leaves_what_fits(filled: Filled) -> None:
     assert 0 < len(of_did) < len(messages)
     assert len(_listed(config, "--did", did)) == len(of_did)
 
-    times = [line["received_ms"] for line in _listed(config, "--since", "2026-11-22T15:06:42Z")]
+    times = [line["received_ms"] for line in _listed(config, "--since", _iso(2))]
     assert min(times) == FIRST_MS + 2000
     assert len(times) == len(messages) - 2
-    assert len(_listed(config, "--until", "2026-11-22T15:06:42Z")) == 2
-    assert _listed(config, "--since", "2026-11-22T15:08:00Z") == []
+    assert len(_listed(config, "--until", _iso(2))) == 2
+    assert _listed(config, "--since", _iso(80)) == []
 
     number = messages[0].partition
     here = _listed(config, "--partition", str(number))

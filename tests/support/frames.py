@@ -12,9 +12,9 @@ from pipelines.kafka.admin import check_partitions
 from pipelines.kafka.partition import partition_for
 
 HOST = "relay.example"
-# When frames are received, microseconds since the epoch, a whole second: after any recording, so that no revision
-# is from the future, and now, because Kafka's retention goes by the messages' time: it looks every
-# five minutes, and would delete old ones in the middle of a test.
+# When frames are received, microseconds since the epoch, a whole second: after any recording, so
+# that no revision is from the future, and now, because Kafka's retention goes by the time of the
+# messages: it looks every five minutes, and would delete old ones in the middle of a test.
 NOW_US = time.time_ns() // 1_000_000_000 * 1_000_000
 
 
