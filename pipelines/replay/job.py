@@ -72,11 +72,11 @@ class Job:
         """
         try:
             for message in self._source:
-                if should_stop():
-                    raise StoppedError
                 if message is not None:
                     self._block.append(message)
                     self._block_bytes += len(message.value or b"")
+                if should_stop():
+                    raise StoppedError
                 if self._is_due(is_pause=message is None):
                     self._cut()
                 if self._source.read_count - self._told_count >= _TOLD_COUNT:
