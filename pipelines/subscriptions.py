@@ -1,6 +1,6 @@
 """What every server of event streams here has in common: cursors, what it says, open sockets.
 
-Shared by the simulator's relay and by replays. Info and error frames are worded as the reference
+Info and error frames are worded as the reference
 PDS words them. Nothing here knows where frames come from.
 
 Source: atproto.com/specs/event-stream; lexicon com.atproto.sync.subscribeRepos.
@@ -17,16 +17,12 @@ from typing import Any, Final
 import cbor2
 from aiohttp import WSCloseCode, web
 
-from pipelines.errors import ConfigError
-
 # A sequence number has 16 digits at most (spec: F-20), microseconds since 1970 as many for long.
 # Longer texts are no cursors, and `int` refuses very long ones.
 _match_cursor = re.compile(r"[0-9]{1,18}").fullmatch
 
 # How long a subscriber may take to answer the closing handshake; then the socket is cut.
 CLOSE_TIMEOUT_S: Final = 1.0
-# What answers are given to finish when a server stops.
-_REQUEST_TIMEOUT_S: Final = 2.0
 
 
 class CursorTextError(Exception):
@@ -102,13 +98,12 @@ class Sockets:
 
     @asynccontextmanager
     async def open(
-        self, request: web.Request, *, max_message_bytes: int = 4 * 1024 * 1024
+        self, request: web.Request
     ) -> AsyncIterator[web.WebSocketResponse | web.Response]:
         """Takes up the connection of a subscriber while the block runs.
 
         Args:
             request: its request.
-            max_message_bytes: of what it may send.
 
         Yields:
             The socket; what to answer instead if the request is none for a socket.
@@ -116,9 +111,7 @@ class Sockets:
         Raises:
             ConnectionResetError: the subscriber has left; the web server knows what to do.
         """
-        socket = web.WebSocketResponse(
-            timeout=CLOSE_TIMEOUT_S, compress=False, max_msg_size=max_message_bytes
-        )
+        socket = web.WebSocketResponse(timeout=CLOSE_TIMEOUT_S, compress=False)
         if not socket.can_prepare(request):
             yield web.Response(status=HTTPStatus.UPGRADE_REQUIRED)
             return
@@ -136,37 +129,18 @@ class Sockets:
         """Closes a connection without a word, once what is under way is sent."""
         self._transports[socket].close()
 
-    async def close_all(self, code: int = WSCloseCode.GOING_AWAY, message: bytes = b"") -> None:
+    async def close_all(self) -> None:
         """Closes every socket; those whose subscribers do not read are cut."""
-        await asyncio.gather(
-            *(self.close(socket, code, message) for socket in list(self._transports))
-        )
+        await asyncio.gather(*(_close(*item) for item in list(self._transports.items())))
 
-    async def close(
-        self,
-        socket: web.WebSocketResponse,
-        code: int,
-        message: bytes = b"",
-        *,
-        timeout_s: float = 2 * CLOSE_TIMEOUT_S,
-    ) -> None:
-        """Closes a socket.
 
-        Args:
-            socket: one that was open.
-            code: of the closing frame, as is `message`.
-            message: likewise.
-            timeout_s: how long the subscriber has to read what is under way; then it is cut off.
-        """
-        transport = self._transports.get(socket)
-        if transport is None:
-            return  # its subscriber has left meanwhile
-        try:
-            async with asyncio.timeout(timeout_s):
-                await socket.close(code=code, message=message)
-        except TimeoutError:
-            # The subscriber does not read: even the closing frame finds no room.
-            transport.abort()
+async def _close(socket: web.WebSocketResponse, transport: asyncio.Transport) -> None:
+    try:
+        async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
+            await socket.close(code=WSCloseCode.GOING_AWAY)
+    except TimeoutError:
+        # The subscriber does not read: even the closing frame finds no room.
+        transport.abort()
 
 
 async def converse(sending: Awaitable[None], reading: Awaitable[None]) -> None:
@@ -192,34 +166,3 @@ async def ignore_messages(socket: web.WebSocketResponse) -> None:
     """Reads a socket to its end. spec: F-18."""
     async for _ in socket:
         pass
-
-
-@asynccontextmanager
-async def listening(app: web.Application, host: str, port: int) -> AsyncIterator[tuple[str, int]]:
-    """Serves an application while the block runs.
-
-    Args:
-        app: the application.
-        host: where to listen.
-        port: likewise; 0 for any that is free.
-
-    Yields:
-        Host and port where it listens.
-
-    Raises:
-        ConfigError: it cannot listen there.
-    """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_REQUEST_TIMEOUT_S)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {host}:{port} ({error.strerror}): "
-                "choose another port, or 0 for any free one"
-            ) from None
-        address = runner.addresses[0]
-        yield address[0], address[1]
-    finally:
-        await runner.cleanup()

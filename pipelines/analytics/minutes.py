@@ -91,9 +91,8 @@ def parse_minute_count(value: bytes) -> MinuteCount:
     """
     try:
         fields = orjson.loads(value)
-        minute_us = int(datetime.fromisoformat(fields["minute"]).timestamp()) * 1_000_000
         return MinuteCount(
-            cell=Cell(minute_us, fields["collection"], fields["language"]),
+            cell=Cell(parse_time(fields["minute"]), fields["collection"], fields["language"]),
             partition=fields["partition"],
             first_offset=fields["first_offset"],
             next_offset=fields["next_offset"],
@@ -125,3 +124,12 @@ def minute_of(time_us: int) -> int:
 def minute_text(minute_us: int) -> str:
     """Returns a time as the messages have it, such as `2026-09-21T14:13:00Z`."""
     return f"{datetime.fromtimestamp(minute_us // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def parse_time(text: str) -> int:
+    """Returns the time that `minute_text` wrote, microseconds since the epoch.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    return int(datetime.fromisoformat(text).timestamp()) * 1_000_000

@@ -1,5 +1,7 @@
 """Reads the results of analytics: for the demo, the status screen, or a program of one's own."""
 
+from collections.abc import Iterator
+
 from pipelines.analytics.minutes import TOPIC as MINUTES
 from pipelines.analytics.minutes import (
     Cell,
@@ -26,11 +28,9 @@ def read_minutes(kafka: KafkaConfig, *, since_us: int = 0) -> dict[Cell, Operati
         BrokerUnavailableError: the broker does not answer.
     """
     last: dict[bytes, MinuteCount] = {}
-    for message in read_to_end(kafka, [kafka.topic(MINUTES)]):
-        if message.value is not None:
-            count = parse_minute_count(message.value)
-            if count.cell.minute_us >= since_us:
-                last[count.key] = count
+    for count in map(parse_minute_count, _values(kafka, MINUTES)):
+        if count.cell.minute_us >= since_us:
+            last[count.key] = count
     return sum_by_cell(last.values())
 
 
@@ -39,15 +39,20 @@ def read_trends(kafka: KafkaConfig, *, since_us: int = 0) -> dict[int, HourTrend
 
     Args:
         kafka: the cluster.
-        since_us: leaves out earlier hours; microseconds since the epoch.
+        since_us: leaves out earlier hours, likewise.
 
     Raises:
         BrokerUnavailableError: the broker does not answer.
     """
     last: dict[bytes, Trend] = {}
-    for message in read_to_end(kafka, [kafka.topic(TRENDS)]):
-        if message.value is not None:
-            trend = parse_trend(message.value)
-            if trend.hour_us >= since_us:
-                last[trend.key] = trend
+    for trend in map(parse_trend, _values(kafka, TRENDS)):
+        if trend.hour_us >= since_us:
+            last[trend.key] = trend
     return sum_by_hour(last.values())
+
+
+def _values(kafka: KafkaConfig, topic: str) -> Iterator[bytes]:
+    """Yields what a topic holds; nobody deletes a count, so a null stands for nothing."""
+    for message in read_to_end(kafka, [kafka.topic(topic)]):
+        if message.value is not None:
+            yield message.value

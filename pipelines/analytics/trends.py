@@ -10,14 +10,13 @@ import base64
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import datasketches
 import orjson
 
 from pipelines.analytics.mentions import Kind
-from pipelines.analytics.minutes import minute_text
+from pipelines.analytics.minutes import minute_text, parse_time
 
 TOPIC: Final = "trends"
 HOUR_US: Final = 3_600_000_000
@@ -125,10 +124,9 @@ def parse_trend(value: bytes) -> Trend:
     """
     try:
         fields = orjson.loads(value)
-        hour_us = int(datetime.fromisoformat(fields["hour"]).timestamp()) * 1_000_000
         sketch = base64.b64decode(fields["accounts_sketch"], validate=True)
         return Trend(
-            hour_us=hour_us,
+            hour_us=parse_time(fields["hour"]),
             partition=fields["partition"],
             collection=fields["collection"],
             first_offset=fields["first_offset"],

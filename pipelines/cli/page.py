@@ -5,7 +5,6 @@ import click
 from pipelines.cli.metrics_option import ADDRESS
 from pipelines.cli.options import kafka_options
 from pipelines.config import KafkaConfig
-from pipelines.kafka.admin import check_partitions
 from pipelines.metrics.endpoint import Address
 from pipelines.process import stop_event
 
@@ -33,11 +32,9 @@ def command(address: Address, kafka: KafkaConfig) -> None:
     """
     # Only this command and analytics need what counts accounts.
     from pipelines.analytics.page import server  # noqa: PLC0415
-    from pipelines.analytics.page.reading import TOPICS  # noqa: PLC0415
 
     def tell(host: str, port: int) -> None:
         click.echo(f"http://{host}:{port}/")
 
     with stop_event() as stop:
-        check_partitions(kafka, TOPICS)
         server.run(kafka, address.host, address.port, tell, stop.is_set)

@@ -18,7 +18,7 @@ from pipelines.sim.app import build_app, status
 from pipelines.sim.ports import CursorHabit, Emission, Network
 from pipelines.sim.relay import Relay
 from pipelines.sim.state import Faults
-from pipelines.subscriptions import listening
+from pipelines.web_server import listening
 
 HOST = "127.0.0.1"  # loopback only: what it serves is neither authentic nor current
 

@@ -2,10 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Final
-
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from pipelines import logs
 from pipelines.analytics.minutes import TOPIC as MINUTES
@@ -14,74 +13,81 @@ from pipelines.analytics.page.board import HOURS_SHOWN, MINUTES_SHOWN, Board
 from pipelines.analytics.trends import TOPIC as TRENDS
 from pipelines.analytics.trends import parse_trend
 from pipelines.config import KafkaConfig
-from pipelines.errors import BrokerUnavailableError
-from pipelines.kafka.clients import create_reader
+from pipelines.kafka.admin import check_partitions
+from pipelines.kafka.following import Follower
+from pipelines.kafka.messages import InputMessage, Position
+from pipelines.kafka.reading import log_ends, log_starts
 
-_REQUEST_TIMEOUT_S: Final = 10.0
-_POLL_TIMEOUT_S: Final = 0.2
+_IDLE_S: Final = 0.2
 _BATCH_COUNT: Final = 1_000
 # How far back each topic is read, ms: what is shown, and the hour or minute that has begun. A
 # message is written after the records that it counts.
 _BACK_MS: Final = {MINUTES: (MINUTES_SHOWN + 1) * 60_000, TRENDS: (HOURS_SHOWN + 1) * 3_600_000}
 
-TOPICS: Final = tuple(_BACK_MS)
-
 _log = logs.get_logger("page")
 
 
+def find_starts(kafka: KafkaConfig) -> dict[Position, int]:
+    """Returns where to begin in each partition: at its end if nothing is young enough.
+
+    Args:
+        kafka: the cluster.
+
+    Raises:
+        BrokerUnavailableError: no broker answers.
+        ConfigError: topics are missing.
+    """
+    now_ms = time.time_ns() // 1_000_000
+    starts: dict[Position, int] = {}
+    for topic, count in check_partitions(kafka, list(_BACK_MS)).items():
+        wheres = [(kafka.topic(topic), partition) for partition in range(count)]
+        # The end first: what comes in between is read, and not passed over.
+        ends = log_ends(kafka, wheres)
+        since = log_starts(kafka, wheres, now_ms - _BACK_MS[topic])
+        starts |= {
+            where: ends[where] if found is None else found for where, found in since.items()
+        }
+    return starts
+
+
 def follow(
-    kafka: KafkaConfig, board: Board, lock: threading.Lock, should_stop: Callable[[], bool]
+    kafka: KafkaConfig,
+    starts: Mapping[Position, int],
+    board: Board,
+    lock: threading.Lock,
+    should_stop: Callable[[], bool],
 ) -> None:
     """Fills a board until it is asked to stop. The broker may go away and come back.
 
     Args:
-        kafka: the cluster; the topics exist.
+        kafka: the cluster.
+        starts: the partitions, and where to begin.
         board: what is filled.
         lock: held while it is.
         should_stop: asked several times a second.
-
-    Raises:
-        BrokerUnavailableError: no broker answers at the start.
     """
-    consumer = create_reader(kafka)
-    try:
-        try:
-            consumer.assign(
-                [place for topic in _BACK_MS for place in _starts(consumer, kafka, topic)]
-            )
-        except KafkaException as error:
-            raise BrokerUnavailableError(
-                f"the broker at {kafka.bootstrap_servers} does not answer ({error}); "
-                "is it up? `standpipe kafka status` tells"
-            ) from None
-        parsers = {
-            kafka.topic(MINUTES): lambda value: board.add_minute(parse_minute_count(value)),
-            kafka.topic(TRENDS): lambda value: board.add_trend(parse_trend(value)),
-        }
+    parsers = {
+        kafka.topic(MINUTES): lambda value: board.add_minute(parse_minute_count(value)),
+        kafka.topic(TRENDS): lambda value: board.add_trend(parse_trend(value)),
+    }
+    with closing(Follower(kafka)) as follower:
+        follower.assign(starts)
         while not should_stop():
-            messages = consumer.consume(_BATCH_COUNT, _POLL_TIMEOUT_S)
+            messages = follower.poll(_BATCH_COUNT)
             with lock:
                 for message in messages:
-                    _add(message, parsers)
+                    _add(message, parsers[message.topic])
                 board.forget_old(time.time_ns() // 1000)
-    finally:
-        consumer.close()
+            if not messages:
+                time.sleep(_IDLE_S)
 
 
-def _starts(consumer: Consumer, kafka: KafkaConfig, topic: str) -> Iterator[TopicPartition]:
-    """Yields where to start in each partition of a topic: at its end if nothing is so young."""
-    name = kafka.topic(topic)
-    partitions = consumer.list_topics(name, _REQUEST_TIMEOUT_S).topics[name].partitions
-    since_ms = time.time_ns() // 1_000_000 - _BACK_MS[topic]
-    wanted = [TopicPartition(name, partition, since_ms) for partition in partitions]
-    yield from consumer.offsets_for_times(wanted, timeout=_REQUEST_TIMEOUT_S)
-
-
-def _add(message: Message, parsers: dict[str, Callable[[bytes], None]]) -> None:
-    topic, value = message.topic(), message.value()
-    if message.error() or topic is None or value is None:
+def _add(message: InputMessage, add: Callable[[bytes], None]) -> None:
+    if message.value is None:
         return
     try:
-        parsers[topic](value)
+        add(message.value)
     except ValueError as error:
-        _log.warning("not_understood", topic=topic, offset=message.offset(), detail=str(error))
+        _log.warning(
+            "not_understood", topic=message.topic, offset=message.offset, detail=str(error)
+        )

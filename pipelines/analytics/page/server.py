@@ -8,7 +8,7 @@ that is slow gets fewer and larger events. Nothing is kept for anybody, and ther
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
 from typing import Final
 
@@ -18,13 +18,13 @@ from aiohttp import web
 from pipelines.analytics.page import reading
 from pipelines.analytics.page.board import Board
 from pipelines.config import KafkaConfig
-from pipelines.errors import ConfigError
+from pipelines.kafka.messages import Position
+from pipelines.web_server import listening
 
 MAX_READERS: Final = 100
 # An event at most so often; one without changes shows that the connection lives.
 EVENT_INTERVAL_S: Final = 1.0
 STOP_POLL_S: Final = 0.1
-_STOP_TIMEOUT_S: Final = 2.0
 
 _FILES: Final = {
     "/": ("index.html", "text/html"),
@@ -53,7 +53,7 @@ def run(
     """Serves the page until it is asked to stop.
 
     Args:
-        kafka: the cluster; the topics exist.
+        kafka: the cluster.
         host: where to listen.
         port: likewise; 0 for any that is free.
         on_listening: called once with host and port where it listens.
@@ -61,14 +61,16 @@ def run(
 
     Raises:
         BrokerUnavailableError: no broker answers at the start.
-        ConfigError: it cannot listen there.
+        ConfigError: it cannot listen there, or topics are missing.
     """
-    asyncio.run(_Service(kafka).run(host, port, on_listening, should_stop))
+    starts = reading.find_starts(kafka)
+    asyncio.run(_Service(kafka, starts).run(host, port, on_listening, should_stop))
 
 
 class _Service:
-    def __init__(self, kafka: KafkaConfig) -> None:
+    def __init__(self, kafka: KafkaConfig, starts: Mapping[Position, int]) -> None:
         self._kafka = kafka
+        self._starts = starts
         self._board = Board()
         self._lock = threading.Lock()
         self._is_stopping = False
@@ -84,19 +86,19 @@ class _Service:
         def is_stopping() -> bool:
             return self._is_stopping
 
-        follower = asyncio.create_task(
-            asyncio.to_thread(reading.follow, self._kafka, self._board, self._lock, is_stopping)
-        )
-        runner = web.AppRunner(self._app(), shutdown_timeout=_STOP_TIMEOUT_S)
-        try:
-            await runner.setup()
-            on_listening(*await _listen(runner, host, port))
-            while not should_stop() and not follower.done():  # noqa: ASYNC110 - asked by polling
-                await asyncio.sleep(STOP_POLL_S)
-        finally:
-            self._is_stopping = True
-            await runner.cleanup()
-            await follower
+        async with listening(self._app(), host, port) as found:
+            on_listening(*found)
+            follower = asyncio.create_task(
+                asyncio.to_thread(
+                    reading.follow, self._kafka, self._starts, self._board, self._lock, is_stopping
+                )
+            )
+            try:
+                while not should_stop() and not follower.done():  # noqa: ASYNC110 - asked by polling
+                    await asyncio.sleep(STOP_POLL_S)
+            finally:
+                self._is_stopping = True
+                await follower
 
     def _app(self) -> web.Application:
         app = web.Application()
@@ -124,18 +126,6 @@ class _Service:
         finally:
             self._readers_count -= 1
         return response
-
-
-async def _listen(runner: web.AppRunner, host: str, port: int) -> tuple[str, int]:
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        raise ConfigError(
-            f"cannot serve the page at {host}:{port}: {error.strerror}; choose another port with "
-            "--listen"
-        ) from None
-    listening = runner.addresses[0]
-    return listening[0], listening[1]
 
 
 def _static(name: str, content_type: str) -> Callable[[web.Request], Awaitable[web.Response]]:
