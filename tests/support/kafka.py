@@ -1,8 +1,6 @@
 """Topics, messages and reads for tests against a real broker."""
 
 import json
-import os
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +13,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit
 
 from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError
-from pipelines.kafka.broker import LocalBroker, Running
 from pipelines.kafka.messages import InputMessage, Position
 from pipelines.kafka.reading import read_to_end, readable_log_ends
 
@@ -46,13 +43,6 @@ def delete_before(kafka: KafkaConfig, topic: str, next_offsets: Mapping[int, int
     wanted = [TopicPartition(topic, *where) for where in next_offsets.items()]
     for future in admin.delete_records(wanted).values():
         future.result(20)
-
-
-def kill_broker(broker: LocalBroker) -> None:
-    """SIGKILL: a running broker of ours is gone without a word."""
-    status = broker.status()
-    assert isinstance(status, Running)
-    os.kill(status.pid, signal.SIGKILL)
 
 
 def delete_topic(kafka: KafkaConfig, topic: str) -> None:
