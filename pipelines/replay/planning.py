@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from pipelines.config import KafkaConfig
 from pipelines.errors import ConfigError
 from pipelines.kafka.admin import check_partitions
+from pipelines.kafka.admission import TOPIC as TABLES
 from pipelines.kafka.admitting import deployed
 from pipelines.kafka.messages import Position
 from pipelines.kafka.partition import partition_for
@@ -212,6 +213,7 @@ def _registry_for(kafka: KafkaConfig, request: Request) -> Registry:
     """Returns the deployment's own table of collections only if the request needs it."""
     if all(topic in registry().specs for topic in request.topics):
         return registry()
+    check_partitions(kafka, [TABLES])
     return deployed(kafka)[0]
 
 
