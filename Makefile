@@ -19,7 +19,7 @@ MUTATING := .venv/.mutating
 FETCHED := $(STANDPIPE_HOME)/kafka/libs/.fetched
 READY := $(INSTALLED) $(if $(BOOTSTRAP),,$(FETCHED))
 
-.PHONY: help setup demo fmt fmt-check lint type imports schemas test bench chaos soak fuzz \
+.PHONY: help setup demo fmt fmt-check lint type imports schemas generated test bench chaos soak fuzz \
 	mutants check build constraints clean
 .DELETE_ON_ERROR:
 
@@ -50,6 +50,9 @@ imports: $(INSTALLED) ## Do imports point one way (import-linter)?
 
 schemas: $(INSTALLED) ## Is schemas/ sound: every file used, every example valid?
 	$(BIN)/pytest --quiet tests/unit/test_schemas*.py
+
+generated: $(INSTALLED) ## Write what is made from schemas/: types, reference, examples
+	$(BIN)/python -m pipelines.contracts
 
 check: fmt-check lint type imports schemas ## All of the five above; edits nothing
 

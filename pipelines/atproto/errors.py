@@ -187,3 +187,7 @@ class IdentityError(ProtocolError):
 
 class PlcError(IdentityError):
     """An operation of a did:plc, or its log, breaks a rule: whoever serves it is wrong or lies."""
+
+
+class MessageError(ProtocolError):
+    """A message in a topic of ours is not what the topic's contract says."""

@@ -33,7 +33,7 @@ MEANINGS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.CBOR_NOT_CANONICAL: "a block is DAG-CBOR, but not in its one canonical form",
         Reason.CBOR_DEPTH: "a value is nested deeper than we follow",
         Reason.CBOR_DATA_MODEL: "a value is not of the AT data model (a float, an odd key)",
-        Reason.JSON_INVALID: "the JSON is not that of a record",
+        Reason.JSON_INVALID: "the JSON is not that of a record, or of a message in a topic",
         Reason.JSON_AMBIGUOUS: "the JSON would not come back as the same record",
         Reason.JSON_TOO_LARGE: "the JSON would not fit into a message, or has too many values",
         Reason.CID_INVALID: "a CID is malformed",

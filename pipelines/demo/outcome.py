@@ -1,10 +1,8 @@
 """What a finished run left in the topics, read as anybody reads them."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.syntax import Did
@@ -15,6 +13,15 @@ from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import check_partitions
 from pipelines.kafka.admitting import deployed
 from pipelines.kafka.reading import read_to_end
+from pipelines.schemas import (
+    Record,
+    parse_event,
+    parse_frame_headers,
+    parse_minute,
+    parse_quarantine_headers,
+    parse_record,
+    parse_record_headers,
+)
 
 Frame = tuple[int, int]  # partition and offset in `frames`
 
@@ -61,7 +68,7 @@ class Outcome:
     minutes: Counter[tuple[str, str]] = field(default_factory=Counter)
     admitted: tuple[str, ...] = ()
     repos: dict[Did, HeldRepo] = field(default_factory=dict)
-    sample: dict[str, Any] | None = None
+    sample: Record | None = None
 
 
 def read_outcome(kafka: KafkaConfig, sample_collection: str) -> Outcome:
@@ -97,26 +104,26 @@ def _read_messages(kafka: KafkaConfig, sample_collection: str, outcome: Outcome)
     records = [kafka.topic(topic) for topic in deployed(kafka)[0].specs["records"].topics]
     counted: dict[bytes | None, tuple[str, str, int]] = {}
     for message in read_to_end(kafka, [frames, events, quarantine, minutes, *records]):
-        headers = dict(message.headers)
         value = message.value or b""
         if message.topic == frames:
             outcome.frames.add((message.partition, message.offset))
-            outcome.last_seq = max(outcome.last_seq, int(headers["seq"]))
+            seq = parse_frame_headers(message.headers)["seq"]
+            outcome.last_seq = max(outcome.last_seq, seq)
         elif message.topic == events:
-            event = json.loads(value)
+            event = parse_event(value)
             outcome.events[event["kind"]] += 1
             outcome.judged.append((event["frame_partition"], event["frame_offset"]))
         elif message.topic == quarantine:
-            outcome.quarantined[headers["q.reason"].decode()] += 1
+            outcome.quarantined[parse_quarantine_headers(message.headers)["q.reason"]] += 1
         elif message.topic == minutes:
-            count = json.loads(value)
+            count = parse_minute(value)
             operations = count["creates"] + count["updates"] + count["deletes"]
             # A count is written again and again while its minute lasts: the last one is valid.
             counted[message.key] = (count["minute"], count["collection"], operations)
         else:
-            collection = headers["collection"].decode()
+            collection = parse_record_headers(message.headers)["collection"]
             outcome.records[collection] += 1
             if collection == sample_collection:
-                outcome.sample = json.loads(value)
+                outcome.sample = parse_record(value)
     for minute, collection, operations in counted.values():
         outcome.minutes[minute, collection] += operations

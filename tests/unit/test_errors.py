@@ -53,6 +53,7 @@ _CLASSES = (
     errors.CommitError,
     errors.IdentityError,
     errors.PlcError,
+    errors.MessageError,
 )
 
 _STEP = make_step()

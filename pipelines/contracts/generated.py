@@ -1,0 +1,17 @@
+"""The files that are made from `schemas/`, with what should be in them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipelines.contracts.python import render_package, render_types
+from pipelines.contracts.reference import render_reference
+from pipelines.kafka.topics import Registry
+
+
+def generated_files(known: Registry) -> Mapping[Path, str]:
+    """Returns the content of each file by its path from the project's folder."""
+    return {
+        Path("pipelines/schemas/__init__.py"): render_package(known),
+        Path("pipelines/schemas/values.py"): render_types(known),
+        Path("schemas/REFERENCE.md"): render_reference(known),
+    }
