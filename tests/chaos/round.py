@@ -115,27 +115,36 @@ class Round:
 
     # ---- the round --------------------------------------------------------------------------
 
-    def run(self, kinds: Sequence[Kind], repeats_count: int) -> None:
+    def run(
+        self, kinds: Sequence[Kind], repeats_count: int, has_struck: Callable[[], bool]
+    ) -> None:
         """Makes the faults, then lets everything come to rest and stops it.
 
         Args:
             kinds: the faults in their order.
             repeats_count: how often kinds of which none counts are made once more.
+            has_struck: whether what else has to happen before that rest has happened.
         """
         wait_until(lambda: self._cursor() is not None, "the first frames to be in Kafka", 60)
         self._watch.start()
         try:
-            # It chooses the rest of its name itself.
-            self._bridge.transactional_id = self._watch.wait_for_name(self._id("bridge", ""), 60)
+            self._wait_for(self._knows_bridge, "the bridge to write")
             while kinds:
                 self._strike_all(kinds)
                 kinds = self._uncounted() if repeats_count else []
                 repeats_count -= 1
+            self._wait_for(has_struck, "everything to have struck")
         finally:
             self._watch.stop()
         self._drain()
         exits = [member.stage.stop() for member in self._members()]
         assert exits == [0] * len(exits), self._last_words()
+
+    def _knows_bridge(self) -> bool:
+        """Whether it has shown its name, of which it chooses the rest itself."""
+        name = self._watch.name_that_begins(self._id("bridge", ""))
+        self._bridge.transactional_id = name or self._bridge.transactional_id
+        return name is not None
 
     def _strike_all(self, kinds: Sequence[Kind]) -> None:
         for number, kind in enumerate(kinds, start=1):

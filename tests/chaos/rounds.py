@@ -17,6 +17,7 @@ def run_round(
     counts: Mapping[Kind, int],
     tell: Callable[[str], None],
     repeats_count: int = 2,
+    has_struck: Callable[[], bool] = lambda: True,
 ) -> Outcome:
     """Runs a round to its end.
 
@@ -27,9 +28,10 @@ def run_round(
         counts: how many faults of which kind.
         tell: gets a line for each fault, and for each thing that was compared.
         repeats_count: how often kinds of which no fault counts are made once more.
+        has_struck: whether what the stages do to themselves is done; the round waits for it.
     """
     with running_round(folder, capture, seed, tell) as (round_, network):
-        round_.run(shuffled(counts, Random(seed)), repeats_count)
+        round_.run(shuffled(counts, Random(seed)), repeats_count, has_struck)
         outcome = judge(
             round_.config,
             network,

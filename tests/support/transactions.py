@@ -107,17 +107,10 @@ class TransactionWatch:
                 lambda: self._statuses.get(transactional_id) is Status.ONGOING, timeout_s
             )
 
-    def wait_for_name(self, prefix: str, timeout_s: float) -> str:
-        """Waits for a writer whose name begins so; returns its name."""
-        found: list[str] = []
-
-        def has_come() -> bool:
-            found[:] = [name for name in self._statuses if name.startswith(prefix)]
-            return bool(found)
-
+    def name_that_begins(self, prefix: str) -> str | None:
+        """Returns the first writer that it has seen and whose name begins so."""
         with self._changed:
-            assert self._changed.wait_for(has_come, timeout_s), f"no writer named {prefix}…"
-        return found[0]
+            return next((name for name in self._statuses if name.startswith(prefix)), None)
 
     def start(self) -> None:
         self._thread.start()
