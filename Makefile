@@ -19,8 +19,8 @@ MUTATING := .venv/.mutating
 FETCHED := $(STANDPIPE_HOME)/kafka/libs/.fetched
 READY := $(INSTALLED) $(if $(BOOTSTRAP),,$(FETCHED))
 
-.PHONY: help setup demo fmt fmt-check lint type imports schemas generated test bench chaos soak fuzz \
-	mutants check build constraints clean
+.PHONY: help setup demo fmt fmt-check lint type imports schemas generated freeze test bench chaos soak \
+	fuzz mutants check build constraints clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -53,6 +53,9 @@ schemas: $(INSTALLED) ## Is schemas/ sound: every file used, every example valid
 
 generated: $(INSTALLED) ## Write what is made from schemas/: types, reference, examples
 	$(BIN)/python -m pipelines.contracts
+
+freeze: $(INSTALLED) ## Take schemas/ for released: what later ones are held against
+	$(BIN)/python -m pipelines.contracts --freeze
 
 check: fmt-check lint type imports schemas ## All of the five above; edits nothing
 

@@ -124,7 +124,10 @@ def _value(contract: Contract, shape: ObjectOf | OneOf) -> Iterator[str]:
 
 
 def _declaration(field: Field, title: str) -> str:
-    line = f"    {field.name}: {_type(field.shape, title)}"
+    shown = _type(field.shape, title)
+    if field.is_optional:
+        return f"    {field.name}: NotRequired[{shown}]"
+    line = f"    {field.name}: {shown}"
     if len(line) <= LINE_LENGTH or not isinstance(field.shape, Scalar):
         return line
     # As ruff has it.

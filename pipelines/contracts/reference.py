@@ -132,7 +132,9 @@ def _type(field: Field) -> str:
     shown = _shape(field.shape)
     if field.form is not None and not isinstance(field.shape, ListOf | ObjectOf):
         shown = f"[{field.form}](#{field.form})"
-    return f"{shown} or null" if field.shape.is_nullable else shown
+    if field.shape.is_nullable:
+        shown += " or null"
+    return f"{shown}, optional" if field.is_optional else shown
 
 
 def _shape(shape: Shape) -> str:

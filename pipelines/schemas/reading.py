@@ -1,9 +1,10 @@
 """Values and headers of messages, checked while they are read.
 
 A reader of version N reads messages of every later version: fields and headers that it does not
-know are left where they are. Checked is the shape: every field is there, of its type, and one of
-its choices where the schema lists them. Not checked are bounds, patterns, and which fields go
-with which: whoever wrote the message proved or computed what is in it.
+know are left where they are. It reads those of earlier versions, too, which lack what was added.
+Checked is the shape: every field is there, of its type, and one of its choices where the schema
+lists them. Not checked are bounds, patterns, and which fields go with which: whoever wrote the
+message proved or computed what is in it.
 """
 
 import json
@@ -35,7 +36,7 @@ def parse_value(topic: str, value: bytes) -> dict[str, Any]:
 
     Args:
         topic: name of the entry in `schemas/topics/`.
-        value: JSON, of the newest version or a later one.
+        value: JSON, of any version.
 
     Raises:
         MessageError: it is something else.
@@ -124,6 +125,8 @@ def _check_scalar(value: object, shape: Scalar, path: str) -> None:
 def _check_fields(members: dict[str, object], fields: tuple[Field, ...], path: str) -> None:
     for field in fields:
         if field.name not in members:
+            if field.is_optional:
+                continue
             raise MessageError(Reason.JSON_INVALID, f"{path} has no field {field.name}")
         check_value(members[field.name], field.shape, f"{path}.{field.name}")
 

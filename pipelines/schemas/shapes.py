@@ -85,7 +85,7 @@ class MapOf:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of an object. It is always there.
+    """One field of an object.
 
     Attributes:
         name: as it is written.
@@ -94,6 +94,7 @@ class Field:
         unit: of a number, or of the numbers in it; None for what is none.
         form: name of the definition it follows (`did`, `tid`, …); None if it has none.
         shape: what is in it.
+        is_optional: whether it may be missing: it came with a later version.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Field:
     unit: str | None
     form: str | None
     shape: "Shape"
+    is_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +206,14 @@ def _variants(parts: list[Schema], title: str, definitions: Schema) -> OneOf:
 def _object(schema: Schema, name: str, definitions: Schema) -> ObjectOf:
     if schema.get("additionalProperties") is not False:
         raise ShapeError(f"{name}: not a closed object")
-    if schema["required"] != list(schema["properties"]):
-        raise ShapeError(f"{name}: not every field is required")
     properties: Schema = schema["properties"]
-    fields = tuple(_field(field, part, definitions) for field, part in properties.items())
+    required = schema["required"]
+    if required != [field for field in properties if field in required]:
+        raise ShapeError(f"{name}: `required` is not in the order of the fields")
+    fields = tuple(
+        replace(_field(field, part, definitions), is_optional=field not in required)
+        for field, part in properties.items()
+    )
     return ObjectOf(name, schema.get("description", ""), fields)
 
 
