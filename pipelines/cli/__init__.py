@@ -54,7 +54,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "repo": ("repo", "Show what is held of one repository."),
     "quarantine": ("quarantine", "Look at what was refused, and why; have it mended."),
     "audit": ("audit", "Recompute roots from the topics and compare them with what was signed."),
-    "replay": ("replay", "History once more: a window of topics to a file or stdout."),
+    "replay": ("replay", "History once more: a window of topics to files, a topic or stdout."),
     "capture": ("capture", "Record frames from a relay into a file."),
     "verify": ("verify", "A verdict for every frame of a capture, without Kafka."),
     "identity": ("identity", "Check DIDs and PLC logs; import a whole directory."),

@@ -1,111 +1,62 @@
-"""`standpipe replay`: a window of history to a file or standard output."""
+"""`standpipe replay`: a window of history to a file, a directory, a topic or standard output."""
 
-import re
-import sys
+import contextlib
 import time
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, NoReturn
 
 import click
 
 from pipelines.atproto.syntax import Did, Nsid
-from pipelines.captures import encode_frame
-from pipelines.cli.options import DID, NSID, TIME, kafka_options
+from pipelines.cli.options import DID, NSID, kafka_options
 from pipelines.cli.progress import moments
-from pipelines.cli.replay_view import Moment, summary
+from pipelines.cli.replay_options import GIVEN_TIME, OFFSETS, ROW, GivenTime
+from pipelines.cli.replay_places import Places, check_places, output_of
+from pipelines.cli.replay_view import Moment, findings, summary, unproven_line
+from pipelines.cli.resolving import identities_option, keys_of, resolver_options
 from pipelines.config import KafkaConfig
-from pipelines.kafka.messages import InputMessage
-from pipelines.kafka.topics import Format
+from pipelines.identity.memory import DEFAULT_KEYS_COUNT
+from pipelines.identity.resolver import Resolver
 from pipelines.process import stop_event
 from pipelines.replay.epochs import EpochsError
-from pipelines.replay.files import Encode, FileOutput, StreamOutput
 from pipelines.replay.job import Tally
-from pipelines.replay.lines import encode_line
 from pipelines.replay.outputs import Output, OutputError
+from pipelines.replay.pace import Pace
 from pipelines.replay.planning import FRAMES, Plan, Request, check_request, plan_replay
 from pipelines.replay.progress import Spec
+from pipelines.replay.reverify import Reverified, Unproven
 from pipelines.replay.service import replay
-from pipelines.replay.window import DEFAULT_LATE_MS, NO_END, Range, Window
+from pipelines.replay.window import DEFAULT_LATE_MS, Range, Window
 
 _INTERRUPTED_EXIT_CODE = 130  # as shells have it
-_match_row = re.compile(r"(\d{0,16})\.\.(\d{0,16})").fullmatch
-_match_offsets = re.compile(r"(\d{1,6}):(\d{1,18})\.\.(\d{0,18})").fullmatch
-
-
-class _Moment(NamedTuple):
-    """A moment, as it was written and in milliseconds since 1970."""
-
-    text: str
-    ms: int
-
-
-class _MomentType(click.ParamType):
-    """A moment that can be compared with what was written another time."""
-
-    name = "time"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> _Moment:
-        return _Moment(str(value), TIME.convert(value, param, ctx))
-
-
-class _RowType(click.ParamType):
-    """A row of sequence numbers."""
-
-    name = "A..B"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int | None, int | None]:
-        found = _match_row(str(value))
-        if found is None or found[0] == "..":
-            self.fail(f"{value!r} is not like 1000..2000, 1000.. or ..2000", param, ctx)
-        first, last = (int(text) if text else None for text in found.groups())
-        return first, last
-
-
-class _OffsetsType(click.ParamType):
-    """A part of a partition."""
-
-    name = "P:A..B"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, Range]:
-        found = _match_offsets(str(value))
-        if found is None:
-            self.fail(f"{value!r} is not like 3:1000..2000 or 3:1000..", param, ctx)
-        return int(found[1]), Range(int(found[2]), int(found[3]) + 1 if found[3] else NO_END)
 
 
 @click.command()
 @click.argument("topics", nargs=-1, required=True, metavar="TOPIC...")
 @click.option(
     "--since",
-    type=_MomentType(),
+    type=GIVEN_TIME,
     help="Messages of this Kafka timestamp and later: 2026-01-31T12:00:00Z, or 90m, 2h, 3d ago.",
 )
-@click.option("--until", type=_MomentType(), help="Messages of before this timestamp.")
+@click.option("--until", type=GIVEN_TIME, help="Messages of before this timestamp.")
 @click.option(
     "--late",
     type=click.IntRange(min=0),
     default=DEFAULT_LATE_MS // 1000,
     show_default=True,
     metavar="SECONDS",
-    help="How long after --until a message from before it may have been written; what was written "
-    "later is not seen. 43200 is enough for what waited for an account's identity.",
+    help="How long after --until a message from before it may have been written; what was "
+    "written later is not seen. 43200 is enough for what waited for an account's identity.",
 )
 @click.option(
     "--host",
     metavar="HOST",
     help="Of the topic frames: those that this upstream brought, in its own order.",
 )
-@click.option("--seq", type=_RowType(), help="With --host: sequence numbers, both ends included.")
+@click.option("--seq", type=ROW, help="With --host: sequence numbers, both ends included.")
 @click.option(
     "--offsets",
-    type=_OffsetsType(),
+    type=OFFSETS,
     multiple=True,
     help="Only this partition, and of it these offsets, both included; repeat it for others.",
 )
@@ -130,12 +81,40 @@ class _OffsetsType(click.ParamType):
     metavar="FILE",
     help="Into FILE.jsonl, FILE.jsonl.zst or FILE.frames. Default: JSON lines on stdout.",
 )
+@click.option(
+    "--to-parquet",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Into a directory of Parquet files, by collection and date; needs standpipe[parquet].",
+)
+@click.option(
+    "--to-topic",
+    metavar="TOPIC",
+    help="Into this topic of the same cluster (its whole name), each message exactly once.",
+)
+@click.option(
+    "--again", is_flag=True, help="With --to-topic: write once more what was written before."
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="N times as fast as it came, 1 for the original pace. Default: as fast as it goes.",
+)
+@click.option(
+    "--reverify",
+    is_flag=True,
+    help="Of the topic frames: prove each again with the key of its time. What has no proof is a "
+    "JSON line on stdout; the frames themselves go there no more.",
+)
+@identities_option
+@resolver_options
 @kafka_options
 def command(
     *,
     topics: tuple[str, ...],
-    since: _Moment | None,
-    until: _Moment | None,
+    since: GivenTime | None,
+    until: GivenTime | None,
     late: int,
     host: str | None,
     seq: tuple[int | None, int | None] | None,
@@ -144,6 +123,13 @@ def command(
     collections: tuple[Nsid, ...],
     follow: bool,
     to_file: Path | None,
+    to_parquet: Path | None,
+    to_topic: str | None,
+    again: bool,
+    speed: float | None,
+    reverify: bool,
+    identities: Path | None,
+    resolver: Resolver,
     kafka: KafkaConfig,
 ) -> int:
     """Replay a window of what topics hold: frames, events, records.*, or any other.
@@ -158,6 +144,9 @@ def command(
     standpipe replay frames --did did:plc:… --to-file account.frames
     standpipe replay frames --host relay.example --seq 1000..2000 --to-file row.frames
     standpipe replay 'records.*' --collection app.bsky.feed.like --to-file likes.jsonl.zst
+    standpipe replay 'records.*' --to-parquet records
+    standpipe replay frames --to-topic second.frames
+    standpipe replay frames --since 1d --reverify
 
     \b
     FILE.frames   the frames byte for byte, each with its length (4 bytes, big-endian) before
@@ -165,15 +154,21 @@ def command(
     FILE.jsonl    one JSON object a message: topic, partition, offset, timestamp_ms, key,
                   headers, and value, or value_base64 where the value is no JSON
     FILE.jsonl.zst   the same, compressed
+    DIR           collection=…/date=…/part-….parquet, zstd; the columns are the fields of the
+                  value. The same command later adds what has come since, each message once
 
     A file grows as FILE.part and is named once it is whole. If it was interrupted, the same
     command goes on where it was. The same window gives the same file each time, as long as the
     topics keep it.
 
-    Exit code 0 if it is whole, 1 if it cannot be read or written, 2 on wrong usage, 130 if
-    interrupted.
+    A topic gets keys, values, headers and timestamps as they are, so it has to keep messages for
+    longer than the window is old; how far it goes is in the same transactions, so a run that was
+    killed goes on with nothing missing or twice. Topics of this deployment have their own writers:
+    name one of another prefix.
+
+    Exit code 0 if it is whole, 1 if it cannot be read or written, or if --reverify finds a frame
+    without a proof, 2 on wrong usage, 130 if interrupted.
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
-    first_seq, last_seq = (None, None) if seq is None else seq
     window = Window(
         since_ms=since and since.ms,
         until_ms=until and until.ms,
@@ -181,13 +176,13 @@ def command(
         offsets=_by_partition(offsets),
     )
     request = Request(
-        topics, window, dids, collections, host, first_seq, last_seq, is_following=follow
+        topics, window, dids, collections, host, *(seq or (None, None)), is_following=follow
     )
     check_request(request)
-    if follow and to_file is not None:
-        raise click.UsageError("a file is named once it is whole, and --follow has no end.")
-    if to_file is not None:
-        _check_name(to_file, topics)
+    places = Places(to_file, to_parquet, to_topic, is_again=again, is_only_checked=reverify)
+    check_places(places, topics, is_following=follow, is_paced=speed is not None)
+    if reverify and topics != (FRAMES,):
+        raise click.UsageError("--reverify is for the topic frames: nothing else has signatures.")
     plan = plan_replay(kafka, request)
     if plan.oldest_seq is not None:
         click.echo(
@@ -195,7 +190,8 @@ def command(
         )
     spec: Spec = {
         "bootstrap_servers": kafka.bootstrap_servers,
-        "topics": list(plan.topics),
+        "topic_prefix": kafka.topic_prefix,
+        "topics": list(topics),
         "since": since and since.text,
         "until": until and until.text,
         "late": late,
@@ -205,22 +201,38 @@ def command(
         "dids": sorted(dids),
         "collections": sorted(collections),
     }
-    return _run(kafka, plan, _output(plan, to_file), spec, is_following=follow)
+    pace = None if speed is None else Pace(speed)
+    with stop_event() as stop, keys_of(identities, resolver, DEFAULT_KEYS_COUNT) as keys:
+        output: Output = output_of(places, kafka, plan, spec, collections, stop.is_set)
+        checked = Reverified(output, keys, _echo_unproven) if reverify else None
+        with contextlib.closing(checked or output) as into:
+            exit_code = _run(kafka, plan, into, spec, stop.is_set, pace, is_following=follow)
+    if checked is not None:
+        click.echo(findings(checked), err=True)
+        return exit_code or (0 if checked.is_good else 1)
+    return exit_code
 
 
-def _run(kafka: KafkaConfig, plan: Plan, output: Output, spec: Spec, *, is_following: bool) -> int:
+def _run(
+    kafka: KafkaConfig,
+    plan: Plan,
+    output: Output,
+    spec: Spec,
+    should_stop: Callable[[], bool],
+    pace: Pace | None,
+    *,
+    is_following: bool,
+) -> int:
     begun_s = time.monotonic()
     try:
-        with stop_event() as stop, moments("replay", "replaying") as show:
+        with moments("replay", "replaying") as show:
 
             def tell(tally: Tally) -> None:
                 show(Moment(tally, time.monotonic() - begun_s))
 
-            outcome = replay(kafka, plan, output, spec, stop.is_set, tell)
+            outcome = replay(kafka, plan, output, spec, should_stop, tell, pace)
     except (OutputError, EpochsError) as error:
         raise click.ClickException(str(error)) from None
-    finally:
-        output.close()
     click.echo(summary(outcome, time.monotonic() - begun_s, is_following=is_following), err=True)
     return 0 if outcome.is_whole or is_following else _INTERRUPTED_EXIT_CODE
 
@@ -232,35 +244,5 @@ def _by_partition(offsets: tuple[tuple[int, Range], ...]) -> dict[int, Range]:
     return found
 
 
-def _check_name(path: Path, topics: tuple[str, ...]) -> None:
-    if path.suffix == ".frames":
-        if topics != (FRAMES,):
-            raise click.UsageError(
-                f"{path.name} would hold frames alone: name it .jsonl or .jsonl.zst."
-            )
-    elif path.suffixes[-1:] != [".jsonl"] and path.suffixes[-2:] != [".jsonl", ".zst"]:
-        _refuse_name(path)
-    if not path.parent.is_dir():
-        raise click.UsageError(f"there is no folder {path.parent}: create it first.")
-
-
-def _refuse_name(path: Path) -> NoReturn:
-    raise click.UsageError(
-        f"{path.name} does not say what it is to hold: end it in .frames, .jsonl or .jsonl.zst."
-    )
-
-
-def _output(plan: Plan, path: Path | None) -> Output:
-    if path is None:
-        return StreamOutput(sys.stdout.buffer, partial(_line_of, plan))
-    encode: Encode = _frame_of if path.suffix == ".frames" else partial(_line_of, plan)
-    return FileOutput(path, encode, is_compressed=path.suffix == ".zst")
-
-
-def _frame_of(message: InputMessage) -> bytes:
-    return encode_frame(message.value or b"")
-
-
-def _line_of(plan: Plan, message: InputMessage) -> bytes:
-    spec = plan.topics[message.topic].spec
-    return encode_line(message, is_json=spec.format is Format.JSON)
+def _echo_unproven(unproven: Unproven) -> None:
+    click.echo(unproven_line(unproven))

@@ -1,8 +1,10 @@
 """How far a replay has come, and what came of it, for a person."""
 
+import json
 from dataclasses import dataclass
 
 from pipelines.replay.job import Tally
+from pipelines.replay.reverify import Finding, Reverified, Unproven
 from pipelines.replay.service import Outcome
 from pipelines.status.text import duration_text
 
@@ -73,3 +75,16 @@ def summary(outcome: Outcome, elapsed_s: float, *, is_following: bool) -> str:
     if outcome.is_whole or is_following:
         return text
     return f"{text}; interrupted: the same command goes on where it was"
+
+
+def unproven_line(unproven: Unproven) -> str:
+    """Returns a frame without a proof as a JSON object."""
+    return json.dumps(unproven._asdict())
+
+
+def findings(checked: Reverified) -> str:
+    """Returns what proving frames again came to, with the reasons of what was refused."""
+    counts = checked.counts
+    text = ", ".join(f"{counts[finding]:,} {finding}" for finding in Finding if counts[finding])
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in checked.reasons.most_common())
+    return f"proven again: {text or 'nothing'}" + (f" ({reasons})" if reasons else "")

@@ -166,6 +166,11 @@ def create_strict_reader(kafka: KafkaConfig) -> Consumer:
     return Consumer({**_reader(kafka), "auto.offset.reset": "error"}, logger=_librdkafka_log)
 
 
+def create_bookkeeper(kafka: KafkaConfig, group: str) -> Consumer:
+    """Creates a client that keeps positions under a group's name and never takes part in one."""
+    return Consumer({**_consumer(kafka), "group.id": group}, logger=_librdkafka_log)
+
+
 def create_sampler(kafka: KafkaConfig, *, count: int, fetch_bytes: int) -> Consumer:
     """Creates a reader that fetches little more than it is asked for.
 

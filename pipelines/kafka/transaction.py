@@ -117,17 +117,28 @@ class Transaction:
             _log.warning("waiting_for_deliveries", detail="the broker is slow or away")
         return self.next_offsets
 
-    def send_offsets(self, next_offsets: Mapping[Position, int], group_metadata: Any) -> None:
+    def send_offsets(
+        self,
+        next_offsets: Mapping[Position, int],
+        group_metadata: Any,
+        note: Callable[[Position], str] | None = None,
+    ) -> None:
         """Adds the consumer's positions to the transaction.
 
         Args:
             next_offsets: for each partition, the offset after the last message that is done.
             group_metadata: fresh from the consumer: it is what fences a zombie member.
+            note: a text that is kept with the position of each partition.
 
         Raises:
             FencedError: the client library does not come back from the call.
         """
-        positions = [TopicPartition(*where, offset) for where, offset in next_offsets.items()]
+        positions = [
+            TopicPartition(*where, offset)
+            if note is None
+            else TopicPartition(*where, offset, note(where))
+            for where, offset in next_offsets.items()
+        ]
         _retry(
             lambda: _returning(
                 lambda: self._producer.send_offsets_to_transaction(

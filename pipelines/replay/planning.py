@@ -284,7 +284,11 @@ def _host_plan(
 ) -> Plan:
     check_partitions(kafka, [EPOCHS])
     epochs: Position = (kafka.topic(EPOCHS), 0)
-    frames = _time_ranges(kafka, request, wheres)
+    # They are read as far as the epochs go: a range without a length is never left to read.
+    frames = {
+        where: Range(start, start)
+        for where, (start, _) in _time_ranges(kafka, request, wheres).items()
+    }
     order = _time_ranges(kafka, request, [epochs])[epochs]
     oldest_seq = None
     if request.first_seq is not None or request.last_seq is not None:
@@ -292,8 +296,9 @@ def _host_plan(
         assert numbers.epochs is not None
         end = order.end if request.last_seq is None else numbers.epochs.end
         order = Range(numbers.epochs.start, end)
-        for where, (start, end) in frames.items() if numbers.starts else ():
-            frames[where] = Range(min(max(start, numbers.starts[where[1]]), end), end)
+        for where, (start, _) in frames.items() if numbers.starts else ():
+            later = max(start, numbers.starts[where[1]])
+            frames[where] = Range(later, later)
         if numbers.lowest_seq is not None and numbers.lowest_seq > numbers.first_seq > 0:
             oldest_seq = numbers.lowest_seq
     return Plan(

@@ -60,7 +60,11 @@ def parse_progress(content: bytes) -> Progress:
     Raises:
         ValueError: it is of another shape.
     """
-    match orjson.loads(content):
+    try:
+        found = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        found = None
+    match found:
         case {
             "version": 1,
             "spec": dict(spec),

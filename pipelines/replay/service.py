@@ -10,6 +10,7 @@ from pipelines.kafka.messages import Position
 from pipelines.replay.ahead import Ahead
 from pipelines.replay.job import Job, Tally
 from pipelines.replay.outputs import Output
+from pipelines.replay.pace import Pace
 from pipelines.replay.planning import Plan
 from pipelines.replay.progress import Progress, Spec, difference
 from pipelines.replay.sources import HostOrder, Source, TimeOrder
@@ -29,17 +30,20 @@ class Outcome:
     is_whole: bool
 
 
-def source_of(plan: Plan, ahead: Ahead, ranges: Mapping[Position, Range]) -> Source:
+def source_of(
+    plan: Plan, ahead: Ahead, ranges: Mapping[Position, Range], pace: Pace | None = None
+) -> Source:
     """Returns the messages of a plan in their order.
 
     Args:
         plan: what is read.
         ahead: reads the partitions of `ranges` from their beginnings.
         ranges: those of the plan, or what is left of them.
+        pace: when each message is due; None for at once.
     """
     if plan.epochs is None or plan.host is None:
-        return TimeOrder(ahead, ranges, plan.selection)
-    return HostOrder(ahead, plan.epochs, ranges, plan.selection, plan.host)
+        return TimeOrder(ahead, ranges, plan.selection, pace)
+    return HostOrder(ahead, plan.epochs, ranges, plan.selection, plan.host, pace)
 
 
 def resumed(stored: Progress | None, plan: Plan, spec: Spec) -> Progress:
@@ -71,6 +75,7 @@ def replay(
     spec: Spec,
     should_stop: Callable[[], bool],
     on_moment: Callable[[Tally], None],
+    pace: Pace | None = None,
 ) -> Outcome:
     """Runs a replay, or goes on with one that was interrupted.
 
@@ -81,6 +86,7 @@ def replay(
         spec: what is asked for, to be found again.
         should_stop: asked for each message.
         on_moment: called now and then.
+        pace: when each message is due; None for at once.
 
     Raises:
         ConfigError: an earlier run to the same place was for something else.
@@ -95,6 +101,6 @@ def replay(
         output.begin(progress)
     starts = {where: start for where, (start, _) in progress.ranges.items()}
     with closing(Ahead(kafka, starts, should_stop)) as ahead:
-        job = Job(source_of(plan, ahead, progress.ranges), output, progress)
+        job = Job(source_of(plan, ahead, progress.ranges, pace), output, progress)
         is_whole = job.run(should_stop, on_moment)
     return Outcome(job.tally, is_whole)

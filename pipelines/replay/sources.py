@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from pipelines.kafka.messages import InputMessage, Position
 from pipelines.replay.epochs import Held, epoch_of
+from pipelines.replay.pace import Pace
 from pipelines.replay.selection import Selection, seq_of
 from pipelines.replay.window import NO_END, Range
 
@@ -66,6 +67,7 @@ class TimeOrder:
         ahead: Partitions,
         ranges: Mapping[Position, Range],
         selection: Selection,
+        pace: Pace | None = None,
     ) -> None:
         """Has read nothing yet.
 
@@ -74,6 +76,7 @@ class TimeOrder:
             ranges: what of them; ends of `NO_END` are followed for ever: from the present end of a
                 partition on, nobody waits for it, and messages come as they are written.
             selection: what of that.
+            pace: when each message is due; None for at once.
         """
         self.next_offsets = {where: start for where, (start, _) in ranges.items()}
         self.read_count = 0
@@ -81,6 +84,7 @@ class TimeOrder:
         self._ahead = ahead
         self._ends = {where: end for where, (_, end) in ranges.items()}
         self._selection = selection
+        self._pace = pace
 
     def __iter__(self) -> Iterator[InputMessage | None]:
         places = {where: index for index, where in enumerate(self._ends)}
@@ -104,8 +108,10 @@ class TimeOrder:
                     yield None
                     self._ahead.wait(_IDLE_S)
                 continue
-            _, place = heapq.heappop(heads)
+            time_ms, place = heapq.heappop(heads)
             where = wheres[place]
+            if self._pace is not None:
+                yield from self._pace.wait_for(time_ms)
             message = self._ahead.take(where)
             absent.append(where)
             self.next_offsets[where] = message.offset + 1
@@ -137,6 +143,7 @@ class HostOrder:
         ranges: Mapping[Position, Range],
         selection: Selection,
         host: str,
+        pace: Pace | None = None,
     ) -> None:
         """Has read nothing yet.
 
@@ -147,20 +154,22 @@ class HostOrder:
                 Frames are read as far as the epochs go, whatever the ends of theirs.
             selection: what of that.
             host: the upstream.
+            pace: when the frames of each epoch are due; None for at once.
         """
         self.next_offsets = {where: start for where, (start, _) in ranges.items()}
         self.read_count = 0
         self.is_whole = True
         self._ahead = ahead
         self._epochs = epochs
-        self._ends = {where: end for where, (_, end) in ranges.items()}
+        self._end = ranges[epochs].end
         self._frames = {where[1]: where for where in ranges if where != epochs}
         self._selection = selection
         self._host = host
+        self._pace = pace
         self._held = Held()
 
     def __iter__(self) -> Iterator[InputMessage | None]:
-        is_following = self._ends[self._epochs] == NO_END
+        is_following = self._end == NO_END
         while True:
             message = self._next_epoch()
             if message is None:
@@ -169,24 +178,24 @@ class HostOrder:
                 yield None
                 self._ahead.wait(_IDLE_S)
                 continue
-            self._ahead.take(self._epochs)
             epoch = epoch_of(message)
-            if epoch.host == self._host:
+            is_ours = epoch.host == self._host
+            if is_ours and self._pace is not None:
+                yield from self._pace.wait_for(epoch.received_us // 1000)
+            self._ahead.take(self._epochs)
+            if is_ours:
                 self._read_up_to(epoch.next_offsets)
                 self.is_whole = False
                 yield from self._held.release(epoch.seq_hi)
             self.next_offsets[self._epochs] = message.offset + 1
             self.is_whole = not self._held
             yield None
-        # What is behind the last epoch is of other upstreams, or of nobody's order yet.
-        for where, end in self._ends.items():
-            self.next_offsets[where] = max(self.next_offsets[where], end)
+        self.next_offsets[self._epochs] = self._end
 
     def _next_epoch(self) -> InputMessage | None:
-        end = self._ends[self._epochs]
-        if end == NO_END:
+        if self._end == NO_END:
             return self._ahead.next(self._epochs)
-        return self._ahead.below(self._epochs, end)
+        return self._ahead.below(self._epochs, self._end)
 
     def _read_up_to(self, next_offsets: Sequence[int]) -> None:
         for partition, end in enumerate(next_offsets):

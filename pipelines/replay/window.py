@@ -102,4 +102,4 @@ def range_of(window: Window, partition: int, log: LogBounds) -> Range | None:
 
 def message_count(ranges: Mapping[Position, Range]) -> int:
     """Returns how many offsets ranges have, of messages and of the marks between transactions."""
-    return sum(end - start for start, end in ranges.values() if end != NO_END)
+    return sum(max(0, end - start) for start, end in ranges.values() if end != NO_END)

@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from click.testing import CliRunner, Result
+from support.kafka import create_topic
+
 from pipelines.atproto.errors import FrameError
 from pipelines.atproto.frames import parse_envelope
 from pipelines.bridge.intake import Publish
 from pipelines.bridge.messages import Outputs, batch_of, epochs_of
 from pipelines.bridge.upstream import Handed, Origin
 from pipelines.captures import read_frames
+from pipelines.cli.replay import command
 from pipelines.config import KafkaConfig
 from pipelines.kafka.messages import InputMessage, OutputMessage
 from pipelines.kafka.transaction import Transaction, TransactionalProducer
@@ -50,6 +54,24 @@ def recorded_frames(folder: Path) -> list[Sent]:
             host = OTHER if len(sent) % 3 == 2 else RELAY
             sent.append(Sent(host, envelope.seq, frame, FIRST_MS + 1000 * len(sent)))
     return sent
+
+
+def run_replay(config: KafkaConfig, *arguments: str) -> Result:
+    """Runs `standpipe replay`, without a process of its own.
+
+    Its exit code is the result's `return_value`; what `standpipe` would explain is raised.
+    """
+    cluster = ["--bootstrap-servers", config.bootstrap_servers]
+    prefix = ["--topic-prefix", config.topic_prefix]
+    return CliRunner().invoke(
+        command, [*arguments, *cluster, *prefix], standalone_mode=False, catch_exceptions=False
+    )
+
+
+def create_bridge_topics(config: KafkaConfig, partitions: int) -> None:
+    """Creates what `FrameWriter` writes to, and nothing else."""
+    create_topic(config, "frames", partitions)
+    create_topic(config, "epochs", 1)
 
 
 class FrameWriter:

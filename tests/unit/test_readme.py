@@ -1,12 +1,14 @@
 """README keeps its word: its Python runs, and its commands exist."""
 
 import importlib
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from support.exports import Export, export
 from support.oracle import build, cid_of, dag_cbor
@@ -17,6 +19,13 @@ from pipelines.atproto.frames import CommitMessage, parse_frame
 from pipelines.captures import read_frames
 from pipelines.cli import _COMMANDS
 from pipelines.identity.offline import OfflineKeys
+from pipelines.kafka.messages import InputMessage
+from pipelines.kafka.topics import registry
+from pipelines.replay.parquet import ParquetOutput
+from pipelines.replay.planning import Chosen, Plan
+from pipelines.replay.progress import Progress
+from pipelines.replay.selection import Selection
+from pipelines.replay.window import Range
 
 _README = (Path(__file__).parents[2] / "README.md").read_text()
 _LIBRARY = _README.partition("\n## Use it as a library\n")[2].partition("\n## ")[0]
@@ -121,3 +130,35 @@ def test_every_standpipe_command_in_the_readme_exists() -> None:
     named = set(re.findall(r"^standpipe (\w+)", _README, re.MULTILINE))
     assert named
     assert named <= set(_COMMANDS)
+
+
+def test_the_queries_run_over_what_replay_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = ("records.app.bsky.feed.like", "records.app.bsky.feed.post")
+    chosen = {name: Chosen(name, registry().topics[name], 1) for name in topics}
+    plan = Plan(chosen, {(name, 0): Range(0, 1) for name in topics}, Selection())
+    [version] = registry().specs["records"].versions
+    examples = {"like": "create-like.json", "post": "create-post.json"}
+    messages = []
+    for name in topics:
+        value = (version.examples / examples[name.rpartition(".")[2]]).read_bytes()
+        collection = ("collection", name.removeprefix("records.").encode())
+        messages.append(InputMessage(name, 0, 0, 1_795_651_200_000, b"at", value, [collection]))
+    output = ParquetOutput(tmp_path / "lake", plan, {}, ())
+    output.begin(Progress({}, plan.ranges))
+    output.write(messages, Progress({}, {where: Range(1, 1) for where in plan.ranges}))
+    monkeypatch.chdir(tmp_path)
+    counts, posts = [_rows(query) for query in re.findall(r"```sql\n(.*?)```", _README, re.DOTALL)]
+    assert {collection: count for collection, _, count, _ in counts} == {
+        "app.bsky.feed.like": 1,
+        "app.bsky.feed.post": 1,
+    }
+    [example] = (message.value for message in messages if b'"text"' in (message.value or b""))
+    assert [text for text, _ in posts] == [json.loads(example or b"")["record"]["text"]]
+
+
+def _rows(query: str) -> list[tuple[Any, ...]]:
+    relation = duckdb.sql(query)
+    assert relation is not None
+    return relation.fetchall()
