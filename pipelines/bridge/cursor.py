@@ -156,7 +156,7 @@ def load_window(kafka: KafkaConfig, partitions_count: int) -> Window:
     for message in read_between(kafka, starts, ends):
         pds = dict(message.headers)["host"].decode() if FROM_PDS in message.headers else None
         with contextlib.suppress(FrameError):
-            window.bring(parse_envelope(message.value or b""), pds)
+            window.recall(parse_envelope(message.value or b""), pds)
     return window
 
 

@@ -7,7 +7,7 @@ websocket message with the time at which it was received.
     cannot be read                       Quarantine   goes to `quarantine`, byte for byte
     legal, but of nobody we could name   Skip         the cursor moves past it
     had before                           Resent       dropped
-    another upstream brought it          Duplicate    the cursor moves past it
+    brought before by an upstream        Duplicate    the cursor moves past it
     from the upstream about itself       Notice       for the reader to act on
 
 Not looked at: anything in a frame but its header, sequence number, account and time. Whether a
@@ -21,6 +21,7 @@ from typing import NamedTuple, TypeAlias
 
 from pipelines.atproto.errors import FrameError, Reason
 from pipelines.atproto.frames import (
+    Envelope,
     ErrorMessage,
     InfoMessage,
     Kind,
@@ -29,7 +30,8 @@ from pipelines.atproto.frames import (
 )
 from pipelines.atproto.syntax import Did
 from pipelines.bridge.gaps import Continuity, Gap
-from pipelines.bridge.window import Window
+from pipelines.bridge.sightings import Sighting
+from pipelines.bridge.window import Brought, Window
 
 # So many messages in a row that cannot be read are not an accident but a stream that is not one,
 # or that has lost its framing. A single one must not end the connection: it would be the next
@@ -58,6 +60,7 @@ class Publish(NamedTuple):
         time: the upstream's clock, as it stands there; None where there is none.
         received_us: when it was received, microseconds since the epoch.
         gap: what is known to be missing before it, or None.
+        sighting: whether an upstream had brought it before; it is published once more then.
     """
 
     frame: bytes
@@ -67,6 +70,7 @@ class Publish(NamedTuple):
     time: str | None
     received_us: int
     gap: Gap | None = None
+    sighting: Sighting = Sighting.FIRST
 
 
 class Quarantine(NamedTuple):
@@ -102,19 +106,21 @@ class Skip(NamedTuple):
 
 
 class Duplicate(NamedTuple):
-    """A frame that another upstream brought before.
+    """A frame of an event that was brought before, mostly by another upstream.
 
     Attributes:
         seq: its position in this upstream's stream.
         time: as in `Publish`.
         received_us: as in `Publish`.
         gap: as in `Publish`.
+        sighting: whether this upstream had brought it before.
     """
 
     seq: int
     time: str | None
     received_us: int
     gap: Gap | None = None
+    sighting: Sighting = Sighting.LATER
 
 
 class Resent(NamedTuple):
@@ -151,7 +157,9 @@ class Intake:
         cursor: int | None,
         continuity: Continuity | None = None,
         window: Window | None = None,
-        pds: str | None = None,
+        host: str = "",
+        *,
+        is_pds: bool = False,
     ) -> None:
         """Starts after a cursor, which is what the upstream will be asked for.
 
@@ -159,12 +167,14 @@ class Intake:
             cursor: as the attribute.
             continuity: watches for gaps from there on; by default from the first event on.
             window: what all upstreams brought lately; None where there is only this one.
-            pds: its host if it is a server of accounts; None for a relay.
+            host: what the window knows the upstream by.
+            is_pds: whether it is a server of accounts, and no relay.
         """
         self.cursor = cursor
         self._continuity = continuity or Continuity(None)
         self._window = window
-        self._pds = pds
+        self._host = host
+        self._is_pds = is_pds
         self._undecodable_in_row = 0
         # Of the connection, in the minute that began at that time.
         self._undecodable_bytes = 0
@@ -227,9 +237,15 @@ class Intake:
         self._undecodable_seen_count = 0
         if envelope.did is None:
             return Skip(seq, time, received_us, gap)
-        if self._window is not None and not self._window.bring(envelope, self._pds):
-            return Duplicate(seq, time, received_us, gap)
-        return Publish(message, envelope.did, seq, envelope.kind, time, received_us, gap)
+        is_published, sighting = self._bring(envelope)
+        if not is_published:
+            return Duplicate(seq, time, received_us, gap, sighting)
+        return Publish(message, envelope.did, seq, envelope.kind, time, received_us, gap, sighting)
+
+    def _bring(self, envelope: Envelope) -> Brought:
+        if self._window is None:
+            return Brought(is_published=True, sighting=Sighting.FIRST)
+        return self._window.bring(envelope, self._host, is_pds=self._is_pds)
 
     def _judge_undecodable(
         self, message: bytes, error: FrameError, received_us: int

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.bridge.messages import StreamPosition
+from pipelines.bridge.sightings import Sighting
 from pipelines.bridge.vitals import Finding, Trouble, age_s
 from pipelines.kafka.beat import Report, State
 
@@ -19,8 +20,9 @@ class Received:
 
     Attributes:
         messages_count: websocket messages.
-        first_count: of them, those that no other upstream had brought.
-        duplicates_count: of them, those that another one had.
+        first_count: of them, those with an event that no upstream had brought.
+        later_count: of them, those with an event that another one had, and this one had not.
+        duplicates_count: of them, those with an event that is not published once more.
         resent_count: of them, those that were there before and were dropped.
         skipped_count: of them, those of a type we do not know, without an account.
         connections_count: connections that were opened.
@@ -35,6 +37,7 @@ class Received:
 
     messages_count: int = 0
     first_count: int = 0
+    later_count: int = 0
     duplicates_count: int = 0
     resent_count: int = 0
     skipped_count: int = 0
@@ -45,6 +48,21 @@ class Received:
     busy_accounts_count: int = 0
     finding: Finding | None = None
     found_us: int = 0
+
+    @property
+    def brought_count(self) -> int:
+        """How many different events it brought, of those since the start."""
+        return self.first_count + self.later_count
+
+    def count(self, sighting: Sighting) -> None:
+        """Counts an event by whether it was brought before."""
+        match sighting:
+            case Sighting.FIRST:
+                self.first_count += 1
+            case Sighting.LATER:
+                self.later_count += 1
+            case Sighting.REPEATED:
+                pass
 
 
 @dataclass(slots=True)
@@ -121,6 +139,15 @@ def upstream_summary(
     }
 
 
+def events_count_of(received: Mapping[str, Received]) -> int:
+    """Returns how many different events all upstreams together brought since the start.
+
+    Args:
+        received: what came, by host.
+    """
+    return sum(one.first_count for one in received.values())
+
+
 def coverage_of(received: Mapping[str, Received]) -> dict[str, float]:
     """Returns the part of all events since the start that each upstream brought, of 1.
 
@@ -129,15 +156,12 @@ def coverage_of(received: Mapping[str, Received]) -> dict[str, float]:
 
     Returns:
         By host; nothing before the first event. An upstream that is catching up has yet to bring
-        what the others brought.
+        what the others brought, and a server of accounts brings those of its own alone.
     """
-    events_count = sum(one.first_count for one in received.values())
+    events_count = events_count_of(received)
     if events_count == 0:
         return {}
-    return {
-        host: round(min(1.0, (one.first_count + one.duplicates_count) / events_count), 4)
-        for host, one in received.items()
-    }
+    return {host: round(one.brought_count / events_count, 4) for host, one in received.items()}
 
 
 def report_of(
@@ -153,9 +177,9 @@ def report_of(
     Returns:
         Counts since the start, and of a leader what waits, `last_received_us`, and groups by host:
         `connected`, 0 or 1; `seq` and `delay_ms` as in `upstream_summary`; `first`, `duplicates`
-        and `busy_accounts` as in `Received`; `coverage_ppm`, the coverage in millionths; `silent`,
-        `slow`, `stale` and `misaddressed` for upstreams in such trouble: since when, microseconds
-        since the epoch.
+        and `busy_accounts` as in `Received`; `coverage_ppm`, the coverage in millionths;
+        `missing`, the events that others brought and this one has not; `silent`, `slow`, `stale`
+        and `misaddressed` for upstreams in such trouble: since when, microseconds since the epoch.
         Waiting if no upstream can be reached; who stands by is well.
     """
     state, detail = State.RUNNING, None
@@ -212,6 +236,9 @@ def _groups(received: Mapping[str, Received], published: Published) -> dict[str,
         "duplicates": {host: one.duplicates_count for host, one in received.items()},
         "coverage_ppm": {
             host: round(part * 1_000_000) for host, part in coverage_of(received).items()
+        },
+        "missing": {
+            host: events_count_of(received) - one.brought_count for host, one in received.items()
         },
         "seq": {host: position.seq for host, position in positions.items()},
         "delay_ms": {

@@ -253,11 +253,12 @@ class Reader:
         decision = self._intake.judge(message.data, is_text=message.is_text, received_us=now_us)
         match decision:
             case Publish():
-                self.received.first_count += 1
+                self.received.count(decision.sighting)
                 self._busy.count(decision.did)
                 self._vitals.observe(time.monotonic(), now_us, decision.time)
                 self._hand_over(decision)
             case Duplicate():
+                self.received.count(decision.sighting)
                 self.received.duplicates_count += 1
                 self._vitals.observe(time.monotonic(), now_us, decision.time)
                 self._hand_over(decision)

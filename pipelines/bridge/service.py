@@ -224,7 +224,7 @@ class Bridge:
         return Reader(
             self._upstreams[host],
             Origin(host, begin.generation, is_pds),
-            Intake(begin.cursor, begin.continuity, window, host if is_pds else None),
+            Intake(begin.cursor, begin.continuity, window, host, is_pds=is_pds),
             handover,
             Backoff(random.random),
             is_proven=begin.is_proven,

@@ -17,7 +17,10 @@ may speak for its own accounts alone, which only explode can tell, and what is r
 not be missing from those who may. So each server has a list of its own beside that of the relays,
 and an event that it has first is there once more.
 
-Limits: `WINDOW_COUNT` events and as many accounts, some 50 MB whatever the frames say: events and
+So what is published is not all new. Who has brought an event, whoever had it published, is noted
+beside it (`pipelines.bridge.sightings`).
+
+Limits: `WINDOW_COUNT` events and as many accounts, some 70 MB whatever the frames say: events and
 accounts are kept as hashes, revisions only if they are any. What comes again after more than so
 many others is published again; readers of `events` ignore what is not above the head.
 """
@@ -30,6 +33,7 @@ from pipelines.atproto import cbor
 from pipelines.atproto.errors import ProtocolError
 from pipelines.atproto.frames import Envelope, Kind
 from pipelines.atproto.syntax import Tid, parse_datetime, parse_tid
+from pipelines.bridge.sightings import Sighting, Sightings
 
 # Six minutes of the network's mean rate. At a start as many offsets are read back.
 WINDOW_COUNT = 131_072
@@ -65,6 +69,18 @@ class _Account(NamedTuple):
 _NEW_ACCOUNT = _Account("", 0)
 
 
+class Brought(NamedTuple):
+    """What becomes of an event that an upstream has brought.
+
+    Attributes:
+        is_published: whether it is to be published, for the first time or once more.
+        sighting: what it means for the coverage of the upstream.
+    """
+
+    is_published: bool
+    sighting: Sighting
+
+
 class Window:
     """The last events of all upstreams together."""
 
@@ -78,17 +94,44 @@ class Window:
         self._known: set[bytes] = set()
         self._order: deque[bytes] = deque()
         self._accounts: OrderedDict[bytes, _Account] = OrderedDict()
+        self._sightings = Sightings(count)
 
-    def bring(self, envelope: Envelope, pds: str | None = None) -> bool:
-        """Takes note of an event; returns whether it is a new one.
+    def bring(self, envelope: Envelope, host: str, *, is_pds: bool = False) -> Brought:
+        """Takes note of an event; returns what becomes of it.
 
         Args:
             envelope: of the event; one without account is always new.
-            pds: host of the server that brought it; None for a relay.
+            host: the upstream that brought it.
+            is_pds: whether that is a server of accounts, and no relay.
         """
         if envelope.did is None:
-            return True
-        content, speaker = content_id(envelope), b""
+            return Brought(is_published=True, sighting=Sighting.FIRST)
+        content = content_id(envelope)
+        sighting = self._sightings.see(content, host)
+        return Brought(self._publish(envelope, content, host if is_pds else None), sighting)
+
+    def recall(self, envelope: Envelope, pds: str | None = None) -> None:
+        """Takes note of an event that was published before we started.
+
+        Args:
+            envelope: of the event.
+            pds: host of the server that had brought it; None for a relay.
+        """
+        if envelope.did is not None:
+            content = content_id(envelope)
+            self._sightings.recall(content)
+            self._publish(envelope, content, pds)
+
+    def _publish(self, envelope: Envelope, content: bytes, pds: str | None) -> bool:
+        """Takes note of an event, and returns whether it is to be published.
+
+        Args:
+            envelope: of the event; with an account.
+            content: its `content_id`.
+            pds: host of the server that brought it; None for a relay.
+        """
+        assert envelope.did is not None
+        speaker = b""
         if pds is not None:
             if self._knows(content, _id_of(envelope.did.encode())):
                 return False

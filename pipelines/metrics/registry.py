@@ -152,14 +152,14 @@ METRICS: Final = (
     _counter(
         "upstream_first",
         "messages",
-        "events that no other upstream had brought",
+        "events that no upstream had brought",
         Group("first"),
         "host",
     ),
     _counter(
         "upstream_duplicates",
         "messages",
-        "events that another upstream had brought",
+        "events that an upstream had brought before, and that are not published once more",
         Group("duplicates"),
         "host",
     ),
@@ -168,6 +168,13 @@ METRICS: Final = (
         "1",
         "part of the events of all upstreams since the start that this one brought",
         Group("coverage_ppm", 1_000_000),
+        "host",
+    ),
+    _gauge(
+        "upstream_missing",
+        "events",
+        "events since the start that other upstreams brought and this one has not, or not yet",
+        Group("missing"),
         "host",
     ),
     _gauge(

@@ -52,7 +52,8 @@ def lines(overview: Overview) -> Iterator[str]:
         yield (
             f"upstream {upstream.host}  {upstream_state(upstream)}  seq {upstream.seq or '-'}  "
             f"delay {duration_text(upstream.delay_s)}  first {count_text(upstream.first_count)}  "
-            f"coverage {coverage_text(upstream.coverage)}"
+            f"coverage {coverage_text(upstream.coverage)}  "
+            f"missing {count_text(upstream.missing_count)}"
         )
     for name, members in (
         ("refused", overview.refused),

@@ -140,7 +140,7 @@ def _upstreams(overview: Overview) -> RenderableType:
     table = _table(expand=False)
     table.add_column("upstream", no_wrap=True, overflow="ellipsis")
     table.add_column("state", no_wrap=True)
-    for name in ("delay", "first", "coverage"):
+    for name in ("delay", "first", "coverage", "missing"):
         table.add_column(name, justify="right", no_wrap=True)
     for upstream in overview.upstreams:
         state = upstream_state(upstream)
@@ -150,6 +150,7 @@ def _upstreams(overview: Overview) -> RenderableType:
             duration_text(upstream.delay_s),
             count_text(upstream.first_count),
             coverage_text(upstream.coverage),
+            count_text(upstream.missing_count),
         )
     return table
 

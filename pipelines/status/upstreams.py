@@ -31,6 +31,7 @@ class Upstream:
         first_count: events since the start that it brought before any other.
         coverage: the part that it brought of all events since the start, of 1; None before the
             first one.
+        missing_count: events since the start that others brought and this one has not.
         trouble: how it fails to tell what happens; None if it does not, or is away.
         trouble_us: since when, microseconds since the epoch.
     """
@@ -41,6 +42,7 @@ class Upstream:
     delay_s: float | None
     first_count: int
     coverage: float | None
+    missing_count: int
     trouble: str | None
     trouble_us: int | None
 
@@ -100,6 +102,7 @@ def _upstreams_of(report: Report) -> Iterator[Upstream]:
             delay_s=None if delay_ms is None else delay_ms / 1000,
             first_count=number("first", host) or 0,
             coverage=None if coverage_ppm is None else coverage_ppm / 1_000_000,
+            missing_count=number("missing", host) or 0,
             trouble=trouble,
             trouble_us=None if trouble is None else number(trouble, host),
         )

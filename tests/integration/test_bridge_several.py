@@ -29,6 +29,7 @@ from pipelines.atproto import cbor
 from pipelines.atproto.frames import parse_envelope
 from pipelines.bridge.backoff import LONG_PAUSE_S
 from pipelines.bridge.cursor import load_cursors, load_window
+from pipelines.bridge.sightings import Sighting
 from pipelines.bridge.window import content_id
 from pipelines.config import KafkaConfig
 from pipelines.errors import ConfigError
@@ -179,6 +180,7 @@ def test_what_one_relay_leaves_out_the_other_one_brings(config: KafkaConfig) -> 
     assert_each_once_in_order(config, events)
     report = parse_beat(read_committed(config, config.topic("status"))[-1].value or b"").report
     assert report.groups["coverage_ppm"] == {hosts[0]: 900_000, hosts[1]: 900_000}
+    assert report.groups["missing"] == {hosts[0]: 10, hosts[1]: 10}
     assert sum(report.groups["first"].values()) == 100
     assert sum(report.groups["duplicates"].values()) == 80
 
@@ -216,8 +218,9 @@ def test_the_window_comes_back_past_what_is_no_frame_any_more(
     """An earlier version may have taken what this one refuses."""
     produce(config, config.topic("frames"), [(0, b"no frame"), (0, frames[0])])
     window = load_window(config, PARTITIONS)
-    assert not window.bring(parse_envelope(frames[0]))
-    assert window.bring(parse_envelope(frames[1]))
+    known, new = (window.bring(parse_envelope(frame), "a.example") for frame in frames[:2])
+    assert known == (False, Sighting.REPEATED)
+    assert new == (True, Sighting.FIRST)
 
 
 def test_a_relay_that_is_away_holds_up_no_other(

@@ -40,7 +40,8 @@ STRANGERS_COUNT = 10
 
 # What a label may be, by the group of a report that it comes from.
 OF_UPSTREAMS = frozenset(
-    {"connected", "first", "duplicates", "coverage_ppm", "busy_accounts", "seq", "delay_ms"}
+    {"connected", "first", "duplicates", "coverage_ppm", "missing", "busy_accounts"}
+    | {"seq", "delay_ms"}
     | TROUBLES.keys()
 )
 CLOSED: Mapping[str, frozenset[str]] = {

@@ -40,13 +40,14 @@ def test_counts_and_times_are_those_of_readers_and_publisher() -> None:
         A: Received(
             messages_count=10,
             first_count=8,
+            later_count=1,
             duplicates_count=1,
             resent_count=2,
             skipped_count=1,
             connections_count=3,
             last_received_us=NOW_US - 2_500_000,
         ),
-        B: Received(first_count=2, duplicates_count=3, resent_count=5),
+        B: Received(first_count=2, later_count=3, duplicates_count=3, resent_count=5),
     }
     published = Published(
         frames_count=5,
@@ -78,9 +79,11 @@ def test_counts_and_times_are_those_of_readers_and_publisher() -> None:
         "coverage": 0.9,
     }
     assert coverage_of(received) == {A: 0.9, B: 0.5}
-    counters = report(received, published).counters
+    found = report(received, published)
+    counters = found.counters
     assert (counters["transactions"], counters["transaction_ms"]) == (4, 90)
     assert (counters["queued"], counters["queued_bytes"]) == (1, 700)
+    assert found.groups["missing"] == {A: 1, B: 5}
 
 
 @pytest.mark.parametrize(

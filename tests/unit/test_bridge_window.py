@@ -12,9 +12,18 @@ from support import wire
 from support.oracle import cid_of, dag_cbor, link
 
 from pipelines.atproto.frames import parse_envelope
+from pipelines.bridge.progress import (
+    Published,
+    Received,
+    coverage_of,
+    events_count_of,
+    report_of,
+)
+from pipelines.bridge.sightings import Sighting, Sightings
 from pipelines.bridge.window import Window, content_id
 from pipelines.captures import read_frames
 
+RELAY = "relay.example"
 DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 OTHER_DID = "did:web:example.example"
 COMMIT_CID = cid_of(dag_cbor({"commit": 1}))
@@ -38,7 +47,13 @@ def commit(seq: int, second: int, did: str = DID, **fields: Any) -> bytes:
 
 
 def brought(window: Window, frames: Sequence[bytes]) -> list[bool]:
-    return [window.bring(parse_envelope(frame)) for frame in frames]
+    """Whether each of them is published, from a relay."""
+    return [is_published(window, frame) for frame in frames]
+
+
+def is_published(window: Window, frame: bytes, pds: str | None = None) -> bool:
+    envelope = parse_envelope(frame)
+    return window.bring(envelope, pds or RELAY, is_pds=pds is not None).is_published
 
 
 SYNC = {"did": DID, "rev": wire.rev(1), "blocks": b"blocks"}
@@ -172,9 +187,8 @@ def test_in_order_from_both_each_event_is_new_once(steps: list[tuple[int, int]])
     places = [0, 0]
     for upstream, count in [*steps, (0, 30), (1, 30)]:
         for frame in streams[upstream][places[upstream] : places[upstream] + count]:
-            envelope = parse_envelope(frame)
-            if window.bring(envelope):
-                published.append((envelope.seq or 0) % 1000)
+            if is_published(window, frame):
+                published.append((parse_envelope(frame).seq or 0) % 1000)
             places[upstream] += 1
     assert published == list(range(1, 31))
 
@@ -186,22 +200,78 @@ def test_what_a_server_brings_keeps_out_nothing_of_a_relay_or_of_another_server(
     """
     window = Window()
     frames = [commit(5, 1), event("#account", 6, ACCOUNT)]
-    envelopes = [parse_envelope(frame) for frame in frames]
     for pds in ("one.example", "two.example", None):
-        assert [window.bring(envelope, pds) for envelope in envelopes] == [True, True]
-        assert [window.bring(envelope, pds) for envelope in envelopes] == [False, False]
+        assert [is_published(window, frame, pds) for frame in frames] == [True, True]
+        assert [is_published(window, frame, pds) for frame in frames] == [False, False]
 
 
 def test_what_a_relay_has_brought_is_not_taken_from_a_server_again() -> None:
     window = Window()
-    envelope = parse_envelope(commit(5, 1))
-    assert window.bring(envelope)
-    assert not window.bring(envelope, "pds.example")
+    assert is_published(window, commit(5, 1))
+    assert not is_published(window, commit(5, 1), "pds.example")
 
 
 def test_a_server_that_makes_up_revisions_does_not_let_repetitions_of_relays_through() -> None:
     window = Window()
     assert brought(window, [commit(5, 1), commit(6, 3)]) == [True, True]
-    assert window.bring(parse_envelope(commit(1, 9)), "pds.example")
+    assert is_published(window, commit(1, 9), "pds.example")
     assert brought(window, [commit(7, 4)]) == [True]
     assert brought(window, [commit(900, 1), commit(901, 3), commit(902, 4)]) == [False] * 3
+
+
+def test_what_is_published_once_more_is_not_new() -> None:
+    """A relay's event that a server had is published; so is what follows a late commit."""
+    window = Window()
+    envelope = parse_envelope(commit(5, 2))
+    assert window.bring(envelope, "pds.example", is_pds=True) == (True, Sighting.FIRST)
+    assert window.bring(envelope, RELAY) == (True, Sighting.LATER)
+    assert window.bring(envelope, "other.example") == (False, Sighting.LATER)
+    assert window.bring(envelope, "other.example") == (False, Sighting.REPEATED)
+    late = parse_envelope(commit(900, 1))
+    assert window.bring(late, RELAY) == (True, Sighting.FIRST)
+    assert window.bring(envelope, RELAY) == (True, Sighting.REPEATED)
+
+
+def test_what_was_there_before_the_start_counts_for_nobody() -> None:
+    window = Window()
+    old, new = parse_envelope(commit(5, 1)), parse_envelope(commit(6, 2))
+    window.recall(old)
+    assert window.bring(old, "other.example") == (False, Sighting.REPEATED)
+    assert window.bring(new, RELAY) == (True, Sighting.FIRST)
+    assert window.bring(old, "pds.example", is_pds=True) == (False, Sighting.REPEATED)
+
+
+HOSTS = {"one.example": False, "two.example": False, "a-pds.example": True, "b-pds.example": True}
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(HOSTS)), st.integers(1, 8)), max_size=80))
+def test_coverage_is_what_sets_of_events_say(steps: list[tuple[str, int]]) -> None:
+    """Whoever brings what in whichever order, relays and servers; revisions come late, too."""
+    window = Window()
+    received = {host: Received() for host in HOSTS}
+    sets: dict[str, set[int]] = {host: set() for host in HOSTS}
+    for seq, (host, event_number) in enumerate(steps, 1):
+        frame = commit(seq, event_number, f"did:web:a{event_number % 2}.example")
+        brought = window.bring(parse_envelope(frame), host, is_pds=HOSTS[host])
+        received[host].count(brought.sighting)
+        sets[host].add(event_number)
+    every = set().union(*sets.values())
+    assert events_count_of(received) == len(every)
+    assert {host: one.brought_count for host, one in received.items()} == {
+        host: len(events) for host, events in sets.items()
+    }
+    groups = report_of(received, Published(), is_leading=True).groups
+    assert groups["missing"] == {host: len(every - events) for host, events in sets.items()}
+    assert coverage_of(received) == (
+        {host: round(len(events) / len(every), 4) for host, events in sets.items()}
+        if every
+        else {}
+    )
+
+
+def test_an_event_is_forgotten_after_so_many_others() -> None:
+    sightings = Sightings(count=2)
+    first = [sightings.see(event_id, RELAY) for event_id in (b"a", b"b", b"a", b"c")]
+    assert first == [Sighting.FIRST, Sighting.FIRST, Sighting.REPEATED, Sighting.FIRST]
+    assert sightings.see(b"b", "other.example") is Sighting.LATER
+    assert sightings.see(b"a", "other.example") is Sighting.FIRST

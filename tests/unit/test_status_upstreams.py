@@ -21,6 +21,7 @@ def bridge_report(trouble: Trouble | None = None) -> Report:
     received = {
         A: Received(
             first_count=900,
+            later_count=99,
             duplicates_count=99,
             connections_count=1,
             last_received_us=NOW_US - 200_000,
@@ -41,15 +42,17 @@ def overview_of(report: Report) -> Overview:
 def test_each_upstream_is_shown_with_its_part() -> None:
     overview = overview_of(bridge_report())
     assert overview.upstreams == [
-        Upstream(A, True, None, None, 900, 0.999, None, None),
-        Upstream(B, False, None, None, 100, 0.1, None, None),
+        Upstream(A, True, None, None, 900, 0.999, 1, None, None),
+        Upstream(B, False, None, None, 100, 0.1, 900, None, None),
     ]
     assert overview.problems == []
     (process,) = overview.stages[0].processes
     assert process.detail == "1 of 2 upstreams, last frame 0.2 s ago"
     shown = "\n".join(lines(overview))
-    assert f"upstream {A}  connected  seq -  delay -  first 900  coverage 99.9 %" in shown
-    assert f"upstream {B}  away  seq -  delay -  first 100  coverage 10.0 %" in shown
+    assert (
+        f"upstream {A}  connected  seq -  delay -  first 900  coverage 99.9 %  missing 1" in shown
+    )
+    assert f"upstream {B}  away  seq -  delay -  first 100  coverage 10.0 %  missing 900" in shown
     console = Console(width=80, force_terminal=False, color_system=None)
     with console.capture() as capture:
         console.print(screen(overview, "title", 80))
