@@ -40,6 +40,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("up", "The whole pipeline on this machine, with a screen that shows how it is."),
     "kafka": ("kafka", "Run Apache Kafka on this machine: start, stop, status."),
     "topics": ("topics", "Create the pipeline's topics from schemas/: plan, apply."),
+    "schemas": ("schemas", "The contracts of topics for others: register them in a registry."),
     "bridge": ("bridge", "Relay socket → atproto.frames, byte for byte."),
     "explode": ("explode", "Frames → proven events and records."),
     "compact": ("compact", "Events → the state of each repository, and its latest records."),

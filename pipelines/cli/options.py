@@ -112,6 +112,35 @@ def is_default(ctx: click.Context, parameter: str) -> bool:
     return ctx.get_parameter_source(parameter) is ParameterSource.DEFAULT
 
 
+def topic_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say which topics a deployment has.
+
+    The decorated function gets them as `topic_prefix` and `admitted`.
+    """
+    for option in (
+        click.option(
+            "--admit",
+            "admitted",
+            envvar=f"{ENVIRONMENT_PREFIX}_ADMIT",
+            type=NSID,
+            multiple=True,
+            metavar="NSID",
+            help="A collection whose records have topics of their own; repeat it for each. The "
+            "same for all processes of a deployment. Default: those that schemas/ lists.",
+        ),
+        click.option(
+            "--topic-prefix",
+            envvar=f"{ENVIRONMENT_PREFIX}_TOPIC_PREFIX",
+            default=DEFAULT_TOPIC_PREFIX,
+            show_default=True,
+            metavar="NAME",
+            help="First part of every topic, group and transactional id.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def kafka_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that say which cluster and topics to use.
 
@@ -126,24 +155,7 @@ def kafka_options(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="HOST:PORT[,…]",
         help="The Kafka cluster.",
     )
-    @click.option(
-        "--topic-prefix",
-        envvar=f"{ENVIRONMENT_PREFIX}_TOPIC_PREFIX",
-        default=DEFAULT_TOPIC_PREFIX,
-        show_default=True,
-        metavar="NAME",
-        help="First part of every topic, group and transactional id.",
-    )
-    @click.option(
-        "--admit",
-        "admitted",
-        envvar=f"{ENVIRONMENT_PREFIX}_ADMIT",
-        type=NSID,
-        multiple=True,
-        metavar="NSID",
-        help="A collection whose records have topics of their own; repeat it for each. The same "
-        "for all processes of a deployment. Default: those that schemas/ lists.",
-    )
+    @topic_options
     @click.pass_context
     @functools.wraps(function)
     def wrapper(

@@ -382,12 +382,13 @@ def host_name(url: str) -> str:
     return parsed.host_port_subcomponent
 
 
-def parse_base_url(what: str, url: str) -> str:
+def parse_base_url(what: str, url: str, example: str = "https://plc.directory") -> str:
     """Checks the URL of a host that the operator names.
 
     Args:
         what: what the URL is, for the error.
         url: `http(s)://host[:port][/path]`.
+        example: one that is right, for the error.
 
     Returns:
         The URL without a slash at its end.
@@ -399,7 +400,7 @@ def parse_base_url(what: str, url: str) -> str:
     if match is None:
         raise ConfigError(
             f"{what} {url!r} is not of the form http(s)://host[:port][/path]: "
-            "give one like https://plc.directory"
+            f"give one like {example}"
         )
     return match[1]
 
