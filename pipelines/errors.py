@@ -59,6 +59,13 @@ class RefusalCeilingError(ConfigError):
     """
 
 
+class RebuildRequiredError(ConfigError):
+    """What was made of topics cannot be continued with them: it has to be made anew.
+
+    Hence exit code 2: a start with the same index would come to the same.
+    """
+
+
 class FencedError(Exception):
     """The transactional producer cannot go on; only a new one with the same id can.
 

@@ -340,10 +340,10 @@ def output_topics(kafka: KafkaConfig, topics: Registry, admissions: Admissions) 
     }
     other = kafka.topic("latest.other")
     current = {nsid: own[nsid] for nsid in admissions.current.collections}
-    former = {}
-    for nsid in admissions.ever:
-        homes = {own[nsid] if nsid in table.collections else other for table in admissions.tables}
-        former[nsid] = tuple(sorted(homes - {current.get(nsid, other)}))
+    former = {
+        nsid: tuple(kafka.topic(f"latest.{home}") for home in admissions.homes_of(nsid)[1:])
+        for nsid in admissions.ever
+    }
     return OutputTopics(
         repos=kafka.topic("repos"),
         resyncs=kafka.topic("resyncs"),

@@ -351,6 +351,25 @@ def topic_ids(kafka: KafkaConfig, topics: Iterable[str]) -> dict[str, str]:
     return _Connection(kafka).topic_ids(topics)
 
 
+def tombstone_life_ms(kafka: KafkaConfig, topics: Iterable[str]) -> int:
+    """Returns for how long nulls are kept at least, by the settings in effect.
+
+    Args:
+        kafka: the cluster.
+        topics: physical names of compacted topics, which exist.
+
+    Returns:
+        The shortest `delete.retention.ms` of the topics, milliseconds.
+
+    Raises:
+        BrokerUnavailableError: no broker answers.
+        ConfigError: the cluster refuses to tell.
+    """
+    wanted = list(topics)
+    found = _Connection(kafka).observe(wanted).topics
+    return min(int(found[topic].configs["delete.retention.ms"] or 0) for topic in wanted)
+
+
 def _refuse(differences: Iterable[PartitionsDifference]) -> None:
     listed = ", ".join(map(str, differences))
     if listed:

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from pipelines.kafka.messages import InputMessage
+from pipelines.kafka.topics import OTHER
 
 TOPIC: Final = "admissions"
 
@@ -75,6 +76,22 @@ class Admissions:
     def ever(self) -> tuple[str, ...]:
         """Every collection that has or had topics of its own, sorted."""
         return tuple(sorted({nsid for table in self.tables for nsid in table.collections}))
+
+    def homes_of(self, collection: str) -> tuple[str, ...]:
+        """Returns where the records of a collection go, and where they went before.
+
+        Args:
+            collection: an NSID; compared exactly.
+
+        Returns:
+            Last parts of the names of topics in a family (`latest`), each once: that of the newest
+            table, then the others.
+        """
+        homes = [
+            collection if collection in table.collections else OTHER
+            for table in reversed(self.tables)
+        ]
+        return tuple(dict.fromkeys(homes)) or (OTHER,)
 
     @cached_property
     def _newest_first(self) -> tuple[tuple[frozenset[str], tuple[int, ...]], ...]:
