@@ -10,7 +10,7 @@ fetches ahead: nothing is read while a batch is worked on.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -80,7 +80,7 @@ class Index:
         # What does not depend on partitions: which collections have topics of their own.
         self._tables = (kafka.topic(TABLES), 0)
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Generator[Batch, None, None]:
         """Yields batches, of what there is and then of what comes, until asked to stop.
 
         Each batch goes into the index whole, with its positions, before the next one is asked

@@ -71,7 +71,11 @@ class Position:
         Raises:
             ValueError: it is of another shape.
         """
-        match orjson.loads(text):
+        try:
+            fields = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            fields = None
+        match fields:
             case {
                 "version": 1,
                 "partition": int(partition),

@@ -22,6 +22,7 @@ from bench import (
     crawl,
     hot_path,
     identities,
+    index,
     large_repo,
     mirror,
     pipeline,
@@ -48,6 +49,7 @@ _SECTIONS: Mapping[str, Callable[[int], None]] = {
     "resync": resync.run,
     "repairs": repairs.run,
     "large-repo": large_repo.run,
+    "index": index.run,
     "mirror": mirror.run,
     "cold-start": cold_start.run,
 }

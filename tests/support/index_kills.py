@@ -1,21 +1,30 @@
 """The index of posts as a process of its own, killed again and again while topics grow."""
 
+import multiprocessing
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from confluent_kafka import Producer
-from support.indexes import Network
+from support.indexes import COMMON_WORD, POST, Network
 
 from pipelines.config import KafkaConfig
-from pipelines.consume.examples.posts import PostIndex
+from pipelines.consume.examples.posts import PostIndex, follow
 from pipelines.kafka.messages import OutputMessage
 
 # How long a process lives at most once it has stored something.
 LIFE_S = 0.2
 DEADLINE_S = 60.0
+# What the network does for each of these lives.
+STEPS_COUNT = 100
+
+# What a process has to import is there when it begins: it takes longer than the rest of its life.
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["pipelines.consume.examples.posts"])
 
 
 class Writer:
@@ -24,6 +33,7 @@ class Writer:
     def __init__(self, kafka: KafkaConfig, network: Network, seed: int) -> None:
         self._network = network
         self._random = Random(seed)
+        self.messages_count = 0
         self._producer = Producer(
             {
                 "bootstrap.servers": kafka.bootstrap_servers,
@@ -50,6 +60,7 @@ class Writer:
         """Writes messages in one transaction."""
         self._produce(messages)
         self._producer.commit_transaction(30)
+        self.messages_count += len(messages)
 
     def _abort(self, messages: list[OutputMessage]) -> None:
         """Writes that every record is gone, which is never to be read."""
@@ -91,15 +102,19 @@ def run_once(kafka: KafkaConfig, path: Path) -> str:
 def kill_one(kafka: KafkaConfig, path: Path, random: Random) -> None:
     """Starts it, waits until it has stored something, and kills it a moment later."""
     before = positions(path)
-    process = start(kafka, path)
+    process = _forks.Process(
+        target=follow, args=(path, kafka), kwargs={"is_ending": False, "should_stop": bool}
+    )
+    process.start()
     deadline_s = time.monotonic() + DEADLINE_S
     while positions(path) == before:
-        assert process.poll() is None, process.communicate()[1].decode()
+        assert process.is_alive(), process.exitcode
         assert time.monotonic() < deadline_s, "the index has not moved"
         time.sleep(0.005)
     time.sleep(random.uniform(0, LIFE_S))
     process.kill()
-    process.communicate()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def positions(path: Path) -> dict[int, str]:
@@ -109,3 +124,51 @@ def positions(path: Path) -> dict[int, str]:
         return index.positions()
     finally:
         index.close()
+
+
+def contents(path: Path) -> dict[str, str]:
+    """Returns the text of every post that a search can find, by its address."""
+    index = PostIndex(path)
+    try:
+        return {hit.uri: hit.text for hit in index.search(COMMON_WORD, 1_000_000)}
+    finally:
+        index.close()
+
+
+class Killed(NamedTuple):
+    """What is true after all the kills.
+
+    Attributes:
+        shown: the text of every post that may be shown, by its address.
+        messages_count: how many were written and committed.
+    """
+
+    shown: dict[str, str]
+    messages_count: int
+
+
+def kill_again_and_again(
+    kafka: KafkaConfig, partitions: int, folder: Path, kills_count: int, seed: int
+) -> Killed:
+    """Lets the topics grow, with a process that follows them and is killed each time.
+
+    Args:
+        kafka: has the topics, empty ones.
+        partitions: of each.
+        folder: gets `posts.db`, which lived through it all, and `fresh.db`, which was made
+            afterwards.
+        kills_count: how often.
+        seed: the same gives the same messages.
+    """
+    network = Network(kafka, partitions, seed, admitted=[POST])
+    writer = Writer(kafka, network, seed)
+    random = Random(seed)
+    for _ in range(kills_count):
+        writer.write(STEPS_COUNT)
+        kill_one(kafka, folder / "posts.db", random)
+    for messages in network.finish():
+        writer.commit(messages)
+    for name in ("posts.db", "fresh.db"):
+        said = run_once(kafka, folder / name)
+        assert f"complete: {len(network.posts()):,} posts" in said, said
+    return Killed(network.shown(), writer.messages_count)
