@@ -45,8 +45,8 @@ def run(_rounds: int) -> None:
         size_bytes = _publish(kafka)
         count = REPOS_COUNT * RECORDS_COUNT
         click.echo(
-            f"an index of {count:,} posts of {REPOS_COUNT:,} accounts, {size_bytes // count} bytes "
-            f"of JSON each, from the beginning until it is complete ({load()})"
+            f"an index of {count:,} posts of {REPOS_COUNT:,} accounts, {size_bytes // count} "
+            f"bytes of JSON each, from the beginning until it is complete ({load()})"
         )
         _measure("changes of the library, one process", kafka, count, lambda _: None)
         with closing(PostIndex(Path(folder) / "posts.db")) as posts:
@@ -66,7 +66,8 @@ def _measure(what: str, kafka: KafkaConfig, count: int, apply: Callable[[Batch],
     cpu_s = _processor_s() - started_cpu_s
     assert changes_count == count + REPOS_COUNT
     click.echo(
-        f"  {count / elapsed_s:8,.0f} records/s  {what}; {cpu_s / count * 1e6:.0f} µs of CPU a record"
+        f"  {count / elapsed_s:8,.0f} records/s  {what}; "
+        f"{cpu_s / count * 1e6:.0f} µs of CPU a record"
     )
 
 

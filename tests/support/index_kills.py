@@ -160,7 +160,7 @@ def kill_again_and_again(
         kills_count: how often.
         seed: the same gives the same messages.
     """
-    network = Network(kafka, partitions, seed, admitted=[POST])
+    network = Network(kafka, partitions, seed, admitted=[POST], keys_count=500)
     writer = Writer(kafka, network, seed)
     random = Random(seed)
     for _ in range(kills_count):

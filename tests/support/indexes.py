@@ -53,7 +53,13 @@ class Network:
     """Accounts that do things at random; each thing is one transaction of messages."""
 
     def __init__(
-        self, kafka: KafkaConfig, partitions: int, seed: int, *, admitted: Iterable[str] = ()
+        self,
+        kafka: KafkaConfig,
+        partitions: int,
+        seed: int,
+        *,
+        admitted: Iterable[str] = (),
+        keys_count: int = 8,
     ) -> None:
         """Begins with nothing.
 
@@ -62,11 +68,13 @@ class Network:
             partitions: of every topic.
             seed: the same gives the same.
             admitted: the first table of collections.
+            keys_count: record keys that an account uses in a collection.
         """
         self._kafka = kafka
         self._partitions = partitions
         self._random = Random(seed)
         self._number = 0
+        self._keys_count = keys_count
         self.tables: list[tuple[list[str], list[int]]] = [(sorted(admitted), [0] * partitions)]
         self.authors = {did: Author(RepoState(did, self._source())) for did in DIDS}
 
@@ -200,7 +208,7 @@ class Network:
         return self._write(author, [op], at)
 
     def _paths(self, count: int) -> list[str]:
-        numbers = self._random.sample(range(8), count)
+        numbers = self._random.sample(range(self._keys_count), count)
         return [f"{self._random.choice([POST, POST, LIKE])}/{number}" for number in numbers]
 
     def _edits(self, author: Author, paths: list[str]) -> list[EventOp]:
