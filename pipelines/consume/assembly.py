@@ -122,8 +122,8 @@ class Assembly:
 
     @property
     def is_news(self) -> bool:
-        """Whether a batch would have something to say."""
-        return self._is_news or bool(self._changes)
+        """Whether a batch would have something to say; also that much was read in vain."""
+        return self._is_news or bool(self._changes) or self.is_full
 
     @property
     def is_at_ends(self) -> bool:

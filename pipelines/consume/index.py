@@ -89,7 +89,8 @@ class Index:
         Raises:
             RebuildRequiredError: the index cannot be continued; the message says why.
             ConfigError: topics or partitions are missing, or the index has other partitions.
-            BrokerUnavailableError: no broker answers at the start. Later it is waited for.
+            BrokerUnavailableError: no broker answers at the start, or when a collection gets a
+                topic. At any other time it is waited for.
         """
         begun_ms = self._clock_ms()
         selection, topics = _observe(self._kafka, self._collections)
@@ -180,6 +181,8 @@ class Index:
                 found.append(f"what it has stored for partition {number} is {error}")
             else:
                 found += problems(positions[number], topics, now_ms)
+                if positions[number].partition != number:
+                    found.append(f"what it has stored for partition {number} is of another one")
         if found:
             raise _rebuild(found)
         return positions

@@ -131,6 +131,7 @@ def test_an_index_that_cannot_go_on_says_why_and_is_left_as_it_is(
     assert "delete.retention.ms" in refuse(clock_ms=lambda: time.time_ns() // 10**6 + week_ms)
     assert "all collections is wanted: build the index anew" in refuse(collections=None)
     assert "is not a position of version 1" in refuse(positions={1: "{}"})
+    assert "is of another one" in refuse(positions={1: stored[0]})
     assert "there is no partition 2" in refuse(partitions=[0, 2])
     delete_topic(config, config.topic("repos"))
     create_topic(config, "repos", PARTITIONS)

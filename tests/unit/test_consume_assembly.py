@@ -128,6 +128,20 @@ def test_a_batch_is_full_by_the_bytes_that_were_read(monkeypatch: pytest.MonkeyP
     assert assembly.is_full
 
 
+def test_what_was_read_in_vain_moves_the_position_before_it_is_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(assembly_module, "BATCH_BYTES", 100)
+    assembly = begun({REPOS: 0, POSTS: 9})
+    message = gone(0, LIKE)._replace(value=b"x" * 100)
+    assembly.add(message, SELECTION)
+    assert assembly.is_news
+    batch = assembly.take()
+    assert batch.changes == ()
+    assert Position.parse(batch.positions[0]).next_offsets[POSTS] == 1
+    assert not assembly.is_full
+
+
 def test_an_account_is_told_of_once_until_it_changes() -> None:
     assembly = begun({REPOS: 9, POSTS: 0})
     for offset, active in enumerate([True, True, False, False, True]):

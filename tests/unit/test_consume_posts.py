@@ -161,3 +161,10 @@ def test_settings_that_cannot_work_end_the_command_with_2(tmp_path: Path) -> Non
     result = CliRunner().invoke(main, ["follow", path, "--bootstrap-servers", "nowhere"])
     assert result.exit_code == 2
     assert "host:port" in result.output
+
+
+def test_a_file_that_is_no_index_is_said_to_be_none(tmp_path: Path) -> None:
+    path = tmp_path / "posts.db"
+    path.write_text("no database, but long enough to be taken for one " * 20)
+    result = CliRunner().invoke(main, ["search", str(path), "hose"])
+    assert (result.exit_code, result.output) == (1, f"{path}: file is not a database\n")

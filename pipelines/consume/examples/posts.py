@@ -12,8 +12,8 @@ Posts, accounts and positions change in one transaction of SQLite: that is all t
 
 import sqlite3
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, assert_never
 
@@ -216,17 +216,10 @@ def main() -> None:
 @click.option("--topic-prefix", default=DEFAULT_TOPIC_PREFIX, show_default=True)
 @click.option("--once", is_flag=True, help="End once everything is in it that is there now.")
 def follow_command(path: Path, bootstrap_servers: str, topic_prefix: str, once: bool) -> None:
-    """Runs `follow`; exits with 2 if it can only be built anew or was started wrongly."""
-    try:
-        with stop_event() as stopped:
-            kafka = KafkaConfig(bootstrap_servers, topic_prefix)
-            follow(path, kafka, is_ending=once, should_stop=stopped.is_set)
-    except ConfigError as error:
-        click.echo(f"{path}: {error}", err=True)
-        sys.exit(2)
-    except BrokerUnavailableError as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
+    """Runs `follow`."""
+    with _errors_told(path), stop_event() as stopped:
+        kafka = KafkaConfig(bootstrap_servers, topic_prefix)
+        follow(path, kafka, is_ending=once, should_stop=stopped.is_set)
 
 
 @main.command("search", help="Show posts that have all WORDS, the best ones first.")
@@ -235,10 +228,27 @@ def follow_command(path: Path, bootstrap_servers: str, topic_prefix: str, once: 
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1))
 def search_command(path: Path, words: str, limit: int) -> None:
     """Runs `PostIndex.search`; prints address and text, a line for each post."""
-    with closing(PostIndex(path)) as posts:
+    with _errors_told(path), closing(PostIndex(path)) as posts:
         for hit in posts.search(words, limit):
             mark = " (in repair)" if hit.is_in_repair else ""
             click.echo(f"{hit.uri}{mark}\t{' '.join(hit.text.split())}")
+
+
+@contextmanager
+def _errors_told(path: Path) -> Iterator[None]:
+    """Ends the process with 2 if it was started wrongly or the index cannot go on, else with 1."""
+    try:
+        yield
+    except ConfigError as error:
+        click.echo(f"{path}: {error}", err=True)
+        sys.exit(2)
+    except BrokerUnavailableError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    except sqlite3.Error as error:
+        # As of a full disk: what was committed is in the file.
+        click.echo(f"{path}: {error}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":
