@@ -19,8 +19,8 @@ MUTATING := .venv/.mutating
 FETCHED := $(STANDPIPE_HOME)/kafka/libs/.fetched
 READY := $(INSTALLED) $(if $(BOOTSTRAP),,$(FETCHED))
 
-.PHONY: help setup demo fmt fmt-check lint type imports schemas generated freeze test bench chaos soak \
-	fuzz mutants check build constraints clean
+.PHONY: help setup demo fmt fmt-check lint type imports schemas generated freeze test bench \
+	chaos chaos-index soak fuzz mutants check build constraints clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -70,6 +70,9 @@ bench: $(READY) ## Measure the hot path and the pipeline
 chaos: $(READY) ## Kill, stop and damage everything around a pipeline, and compare; goes on where it was
 	$(BIN)/python tests/chaos/run.py
 
+chaos-index: $(READY) ## Kill an index of posts fifty times while it is built, and compare
+	$(BIN)/python tests/chaos/index.py
+
 soak: $(READY) ## Two million events at full speed: does any process grow, is anything lost?
 	$(BIN)/python tests/soak/run.py
 
@@ -116,7 +119,7 @@ $(FETCHED): deploy/kafka/pom.xml | $(INSTALLED)
 	@touch $@
 
 # Names all that is missing, with the Debian package, before anything is changed.
-setup demo test bench chaos soak: WANTS_BROKER := $(if $(BOOTSTRAP),,yes)
+setup demo test bench chaos chaos-index soak: WANTS_BROKER := $(if $(BOOTSTRAP),,yes)
 define CHECK_TOOLS
 ok=yes
 missing() { echo "make: $$1" >&2; ok=; }

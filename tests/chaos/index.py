@@ -1,7 +1,8 @@
-"""An index of posts, killed while it is built: `python tests/chaos/index.py [--kills 50]`.
+"""An index of posts, killed while it is built: `make chaos-index`, or with `--kills` and `--seed`.
 
 Each life of the process begins where the last one was killed, while `repos` and `latest.*` grow in
-transactions of which some are aborted. Afterwards the index has to be what is true, and so has one
+transactions of which some are aborted. It is killed before, within and after the transaction of a
+batch, and at any moment, in turn. Afterwards the index has to be what is true, and so has one
 that is made from the beginning. Exit code 0 means that both are.
 """
 
@@ -10,12 +11,13 @@ import sys
 import tempfile
 import time
 import uuid
+from itertools import cycle, islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.broker import running_broker
-from support.index_kills import contents, kill_again_and_again
+from support.index_kills import Moment, contents, kill_again_and_again
 
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import apply, plan
@@ -36,7 +38,8 @@ def main() -> int:
         apply(plan(kafka, PARTITIONS))
         begun_s = time.monotonic()
         folder = Path(name)
-        killed = kill_again_and_again(kafka, PARTITIONS, folder, options.kills, options.seed)
+        moments = islice(cycle(Moment), options.kills)
+        killed = kill_again_and_again(kafka, PARTITIONS, folder, moments, options.seed)
         took_s = time.monotonic() - begun_s
         wrong = {
             file: len(set(contents(folder / file).items()) ^ set(killed.shown.items()))

@@ -1,22 +1,30 @@
 """The index of posts as a process of its own, killed again and again while topics grow."""
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from dataclasses import replace
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Final, NamedTuple
+from unittest import mock
 
 from confluent_kafka import Producer
 from support.indexes import COMMON_WORD, POST, Network
 
 from pipelines.config import KafkaConfig
+from pipelines.consume import Batch
+from pipelines.consume.examples import posts
 from pipelines.consume.examples.posts import PostIndex, follow
 from pipelines.kafka.messages import OutputMessage
 
-# How long a process lives at most once it has stored something.
+# How long a process lives at most once it has stored something, if any moment is good.
 LIFE_S = 0.2
 DEADLINE_S = 60.0
 # What the network does for each of these lives.
@@ -25,6 +33,55 @@ STEPS_COUNT = 100
 # What a process has to import is there when it begins: it takes longer than the rest of its life.
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["pipelines.consume.examples.posts"])
+
+
+class Moment(StrEnum):
+    """When a process is killed: how far it is with its first batch that changes something."""
+
+    READ = "read"  # nothing of it is in the file
+    HALVED = "halved"  # one half of its changes is, in a transaction
+    WRITTEN = "written"  # all of it is, and is not committed
+    COMMITTED = "committed"
+    ANY = "any"  # at a random moment soon after it has committed something
+
+
+# What SQLite is not to execute any more.
+_FATAL: Final = {Moment.HALVED: "INSERT OR REPLACE INTO positions", Moment.WRITTEN: "COMMIT"}
+
+
+class _Doomed(PostIndex):
+    """A file whose process is killed by its first batch that changes something."""
+
+    def __init__(self, moment: Moment, path: Path) -> None:
+        super().__init__(path)
+        self._moment = moment
+
+    def apply(self, batch: Batch) -> None:
+        if not batch.changes:
+            super().apply(batch)
+            return
+        if self._moment is Moment.READ:
+            _die()
+        if self._moment is Moment.HALVED:
+            half = batch.changes[: (len(batch.changes) + 1) // 2]
+            batch = replace(batch, changes=half)
+        self._database.set_trace_callback(self._look)
+        super().apply(batch)
+        _die()
+
+    def _look(self, statement: str) -> None:
+        fatal = _FATAL.get(self._moment)
+        if fatal is not None and statement.startswith(fatal):
+            _die()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _follow_until(path: Path, kafka: KafkaConfig, moment: Moment) -> None:
+    with mock.patch.object(posts, "PostIndex", partial(_Doomed, moment)):
+        follow(path, kafka, is_ending=False, should_stop=bool)
 
 
 class Writer:
@@ -99,22 +156,26 @@ def run_once(kafka: KafkaConfig, path: Path) -> str:
     return said.decode()
 
 
-def kill_one(kafka: KafkaConfig, path: Path, random: Random) -> None:
-    """Starts it, waits until it has stored something, and kills it a moment later."""
+def kill_one(kafka: KafkaConfig, path: Path, moment: Moment, random: Random) -> None:
+    """Starts it where there is something to read, and has it killed at a moment."""
     before = positions(path)
-    process = _forks.Process(
-        target=follow, args=(path, kafka), kwargs={"is_ending": False, "should_stop": bool}
-    )
-    process.start()
-    deadline_s = time.monotonic() + DEADLINE_S
-    while positions(path) == before:
-        assert process.is_alive(), process.exitcode
-        assert time.monotonic() < deadline_s, "the index has not moved"
-        time.sleep(0.005)
-    time.sleep(random.uniform(0, LIFE_S))
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    if moment is Moment.ANY:
+        process = _forks.Process(
+            target=follow, args=(path, kafka), kwargs={"is_ending": False, "should_stop": bool}
+        )
+        process.start()
+        deadline_s = time.monotonic() + DEADLINE_S
+        while positions(path) == before:
+            assert process.is_alive(), process.exitcode
+            assert time.monotonic() < deadline_s, "the index has not moved"
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, LIFE_S))
+        process.kill()
+    else:
+        process = _forks.Process(target=_follow_until, args=(path, kafka, moment), daemon=True)
+        process.start()
+    process.join(DEADLINE_S)
+    assert process.exitcode == -signal.SIGKILL, process.exitcode
 
 
 def positions(path: Path) -> dict[int, str]:
@@ -148,7 +209,7 @@ class Killed(NamedTuple):
 
 
 def kill_again_and_again(
-    kafka: KafkaConfig, partitions: int, folder: Path, kills_count: int, seed: int
+    kafka: KafkaConfig, partitions: int, folder: Path, moments: Iterable[Moment], seed: int
 ) -> Killed:
     """Lets the topics grow, with a process that follows them and is killed each time.
 
@@ -157,15 +218,15 @@ def kill_again_and_again(
         partitions: of each.
         folder: gets `posts.db`, which lived through it all, and `fresh.db`, which was made
             afterwards.
-        kills_count: how often.
+        moments: of each kill.
         seed: the same gives the same messages.
     """
     network = Network(kafka, partitions, seed, admitted=[POST], keys_count=500)
     writer = Writer(kafka, network, seed)
     random = Random(seed)
-    for _ in range(kills_count):
+    for moment in moments:
         writer.write(STEPS_COUNT)
-        kill_one(kafka, folder / "posts.db", random)
+        kill_one(kafka, folder / "posts.db", moment, random)
     for messages in network.finish():
         writer.commit(messages)
     for name in ("posts.db", "fresh.db"):

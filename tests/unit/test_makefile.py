@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).parents[2]
-_DEVELOPING = ["help", "setup", "demo", "fmt", "test", "bench", "chaos", "soak", "fuzz", "mutants"]
+_DEVELOPING = [
+    "help",
+    "setup",
+    "demo",
+    "fmt",
+    "test",
+    "bench",
+    "chaos",
+    "chaos-index",
+    "soak",
+    "fuzz",
+    "mutants",
+]
 _CHECKING = ["check", "fmt-check", "lint", "type", "imports", "schemas", "generated", "freeze"]
 _RELEASING = ["build", "constraints", "clean"]
 _ACCEPTED_PYTHON = '[ "$1" = -c ] || { echo "python $*"; exit 1; }'
