@@ -140,10 +140,14 @@ class Assembly:
         }
 
     @property
+    def positions(self) -> list[Position]:
+        """Where the index is, once it has all batches that were taken."""
+        return [partition.position for partition in self._partitions.values()]
+
+    @property
     def oldest(self) -> Position:
         """The position that was current least recently."""
-        positions = [partition.position for partition in self._partitions.values()]
-        return min(positions, key=lambda position: position.current_ms)
+        return min(self.positions, key=lambda position: position.current_ms)
 
     def begin_topics(self, topics: Topics, noted_ms: int) -> None:
         """Takes topics in, and their ends; those that are read already go on where they are.

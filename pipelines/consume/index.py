@@ -33,9 +33,9 @@ from pipelines.kafka.reading import input_message, log_ends, log_starts
 BATCH_COUNT: Final = 5_000
 # What comes within this time after a message is in its batch. Adds as much to the delay.
 LINGER_S: Final = 0.1
-# How often the ends of the topics are noted while an index follows them, and so for how much less
-# than a null's life it may be away.
-NOTE_INTERVAL_S: Final = 60.0
+# How often the topics are looked at again, and their ends noted, while an index follows them, and so
+# for how much less than a null's life it may be away.
+LOOK_INTERVAL_S: Final = 60.0
 _POLL_TIMEOUT_S: Final = 0.5
 
 _REMEDY: Final = "build the index anew: give it an empty one, without stored positions"
@@ -89,8 +89,7 @@ class Index:
         Raises:
             RebuildRequiredError: the index cannot be continued; the message says why.
             ConfigError: topics or partitions are missing, or the index has other partitions.
-            BrokerUnavailableError: no broker answers at the start, or when a collection gets a
-                topic. At any other time it is waited for.
+            BrokerUnavailableError: no broker answers at the start. Later it is waited for.
         """
         begun_ms = self._clock_ms()
         selection, topics = _observe(self._kafka, self._collections)
@@ -111,18 +110,22 @@ class Index:
         self, consumer: Consumer, assembly: Assembly, selection: Selection, topics: Topics
     ) -> Iterator[Batch]:
         self._assign(consumer, assembly)
-        note_at_s = time.monotonic() + NOTE_INTERVAL_S
+        tables_count = 0
+        look_at_s = time.monotonic() + LOOK_INTERVAL_S
         while not self._should_stop():
             if assembly.is_news:
                 oldest = assembly.oldest
                 if is_too_old(oldest, topics.tombstone_life_ms, self._clock_ms()):
                     raise _rebuild([too_old(oldest, topics.tombstone_life_ms)])
                 yield assembly.take()
-            if self._fill(consumer, assembly, selection) > selection.tables_count:
-                selection, topics = self._reselect(consumer, assembly)
-            elif assembly.is_at_ends and time.monotonic() >= note_at_s:
-                self._note(assembly, topics)
-                note_at_s = time.monotonic() + NOTE_INTERVAL_S
+            tables_count = max(tables_count, self._fill(consumer, assembly, selection))
+            is_due = assembly.is_at_ends and time.monotonic() >= look_at_s
+            if is_due or tables_count > selection.tables_count:
+                look_at_s = time.monotonic() + LOOK_INTERVAL_S
+                try:
+                    selection, topics = self._look(consumer, assembly)
+                except BrokerUnavailableError as error:
+                    _log.warning("waiting", detail=str(error))
 
     def _fill(self, consumer: Consumer, assembly: Assembly, selection: Selection) -> int:
         """Reads what comes, for a batch.
@@ -154,7 +157,7 @@ class Index:
                 if (topic, partition) != self._tables:
                     assembly.reach(topic, partition, offset)
             elif not is_passing(error):
-                raise _translated(error)
+                raise translated(error)
         return newest
 
     def _resume(self, topics: Topics, now_ms: int) -> dict[int, Position]:
@@ -187,31 +190,26 @@ class Index:
             raise _rebuild(found)
         return positions
 
-    def _reselect(self, consumer: Consumer, assembly: Assembly) -> tuple[Selection, Topics]:
-        """Reads on by a new table of admitted collections, which may have made topics."""
+    def _look(self, consumer: Consumer, assembly: Assembly) -> tuple[Selection, Topics]:
+        """Looks again at what there is to read: notes the ends, and takes in what is new.
+
+        What was read so far has to be of the same topics still, as at a start.
+        """
         noted_ms = self._clock_ms()
         selection, topics = _observe(self._kafka, self._collections)
+        found = [
+            problem
+            for position in assembly.positions
+            for problem in problems(position, topics, noted_ms)
+        ]
+        if found:
+            raise _rebuild(found)
+        before = assembly.next_offsets.keys()
         assembly.begin_topics(topics, noted_ms)
-        self._assign(consumer, assembly)
-        _log.info("tables_changed", tables=selection.tables_count)
+        if assembly.next_offsets.keys() != before:
+            self._assign(consumer, assembly)
+            _log.info("tables_changed", tables=selection.tables_count)
         return selection, topics
-
-    def _note(self, assembly: Assembly, topics: Topics) -> None:
-        """Notes the ends of the topics, which have to be the same ones still."""
-        noted_ms = self._clock_ms()
-        try:
-            ids = topic_ids(self._kafka, topics.topic_ids)
-            ends = log_ends(self._kafka, assembly.next_offsets)
-        except BrokerUnavailableError as error:
-            _log.warning("waiting", detail=str(error))
-            return
-        if ids != topics.topic_ids:
-            raise _rebuild(
-                f"{topic} was deleted and made anew"
-                for topic, topic_id in ids.items()
-                if topic_id != topics.topic_ids[topic]
-            )
-        assembly.note_ends(ends, noted_ms)
 
     def _assign(self, consumer: Consumer, assembly: Assembly) -> None:
         """Reads on from where the assembly is; the tables from their beginning."""
@@ -250,7 +248,12 @@ def _table_number(message: InputMessage) -> int:
     return 0 if table.next_offsets is None else table.number
 
 
-def _translated(error: KafkaError) -> Exception:
+def translated(error: KafkaError) -> Exception:
+    """Returns what to raise for an error of the consumer that does not pass.
+
+    Args:
+        error: of a poll.
+    """
     if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
         return _rebuild([f"messages were deleted before they were read ({error.str()})"])
     if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:

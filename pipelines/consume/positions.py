@@ -132,7 +132,7 @@ def problems(position: Position, topics: Topics, now_ms: int) -> Iterator[str]:
     """Yields why an index cannot be continued from a position.
 
     Args:
-        position: the stored one.
+        position: of the index.
         topics: what it is to be continued with.
         now_ms: milliseconds since the epoch.
     """
@@ -145,14 +145,15 @@ def problems(position: Position, topics: Topics, now_ms: int) -> Iterator[str]:
             f"{topics.partitions_count}"
         )
         return
-    for topic, offset in position.next_offsets.items():
+    for topic, known_id in position.topic_ids.items():
         topic_id = topics.topic_ids.get(topic)
+        offset = position.next_offsets.get(topic)
         if topic_id is None:
             if position.collections == topics.collections:
                 yield f"it is of another deployment, with a topic {topic}"
-        elif position.topic_ids[topic] != topic_id:
+        elif known_id != topic_id:
             yield f"{topic} was deleted and made anew"
-        else:
+        elif offset is not None:
             span = topics.spans[topic, position.partition]
             where = f"partition {position.partition} of {topic}"
             if offset > span.end:

@@ -17,10 +17,11 @@ from support.index_kills import (
     start,
 )
 from support.indexes import POST, Network
-from support.kafka import create_topic, delete_topic, read_decided
+from support.kafka import add_partitions, create_topic, delete_topic, read_decided
 
 from pipelines.config import KafkaConfig
 from pipelines.consume import Batch, Index, Position, RebuildRequiredError
+from pipelines.consume import index as index_module
 from pipelines.consume.examples.posts import PostIndex
 from pipelines.errors import ConfigError
 from pipelines.kafka.admin import apply, plan
@@ -143,6 +144,21 @@ def test_an_index_that_cannot_go_on_says_why_and_is_left_as_it_is(
         said.decode()
     )
     assert positions(path) == stored
+
+
+def test_an_index_that_follows_notices_partitions_that_are_added(
+    config: KafkaConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "LOOK_INTERVAL_S", 0.0)
+    following = Following(config, tmp_path / "posts.db")
+    try:
+        following.until(is_complete)
+        following.until(is_complete)
+        add_partitions(config, PARTITIONS + 1)
+        with pytest.raises(RebuildRequiredError, match="2 partitions, and they have 3: build"):
+            following.until(lambda _: False)
+    finally:
+        following.close()
 
 
 def test_two_processes_share_the_partitions(config: KafkaConfig) -> None:

@@ -5,9 +5,11 @@ changes of the table of collections. An index of SQLite reads them in pieces of 
 partitions in any order, and loses what it had not stored at random moments.
 """
 
+import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -197,6 +199,15 @@ def contents(index: PostIndex) -> dict[str, str]:
     return {hit.uri: hit.text for hit in index.search(COMMON_WORD, 10_000)}
 
 
+def rows(path: Path) -> list[tuple[object, ...]]:
+    """Returns everything that an index has but its positions, also what is never shown."""
+    with closing(sqlite3.connect(path)) as database:
+        return [
+            *database.execute("SELECT uri, did, rev, text FROM posts ORDER BY uri"),
+            *database.execute("SELECT * FROM accounts ORDER BY did"),
+        ]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.integers(20, 120), st.booleans())
 def test_an_index_that_was_killed_all_the_time_is_what_is_true(
@@ -278,3 +289,29 @@ def test_each_message_changes_an_index_once_whatever_was_killed(seed: int) -> No
         if dict(message.headers)["operation"] != b"move"
     ]
     assert applied == Counter(item for item in written if f"/{POST}/" in item[0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(20, 120))
+def test_an_index_made_of_what_is_left_equals_one_made_of_all_history(
+    seed: int, steps_count: int
+) -> None:
+    random = Random(seed)
+    cluster = Cluster()
+    network = Network(KAFKA, PARTITIONS, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(steps_count):
+            for messages in network.step():
+                cluster.write(messages)
+            if number == steps_count // 2:
+                network.change_table()
+        made = []
+        for name in ("history.db", "snapshot.db"):
+            reader = Reader(cluster, network, Path(folder) / name, random, 0)
+            reader.finish(0)
+            reader.kill()
+            made.append(rows(Path(folder) / name))
+            for log in cluster.logs.values():
+                log.compact(is_old=True)
+        assert made[0] == made[1]
+        assert made[0]

@@ -8,6 +8,7 @@ from contextlib import suppress
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit re-exports
     AdminClient,
+    NewPartitions,
     NewTopic,
 )
 
@@ -43,6 +44,25 @@ def delete_before(kafka: KafkaConfig, topic: str, next_offsets: Mapping[int, int
     wanted = [TopicPartition(topic, *where) for where in next_offsets.items()]
     for future in admin.delete_records(wanted).values():
         future.result(20)
+
+
+def add_partitions(kafka: KafkaConfig, count: int) -> None:
+    """Gives the topics of a deployment that have several partitions more of them."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    found = admin.list_topics(timeout=20).topics
+    wanted = [
+        NewPartitions(name, count)
+        for name, topic in found.items()
+        if name.startswith(f"{kafka.topic_prefix}.") and len(topic.partitions) > 1
+    ]
+    for future in admin.create_partitions(wanted).values():
+        future.result(20)
+
+    def is_known() -> bool:
+        topics = admin.list_topics(timeout=20).topics
+        return all(len(topics[new.topic].partitions) == count for new in wanted)
+
+    wait_until(is_known, f"topics with {count} partitions")
 
 
 def delete_topic(kafka: KafkaConfig, topic: str) -> None:

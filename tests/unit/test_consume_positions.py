@@ -55,6 +55,13 @@ def test_a_topic_that_is_read_in_addition_is_no_problem() -> None:
     assert list(problems(POSITION, more, NOW_MS)) == []
 
 
+def test_an_index_that_has_nothing_yet_misses_nothing_but_its_topics() -> None:
+    begun = replace(POSITION, next_offsets={}, is_complete=False)
+    assert list(problems(begun, TOPICS, NOW_MS)) == []
+    other = replace(TOPICS, topic_ids={**TOPICS.topic_ids, "p.repos": "R2"})
+    assert list(problems(begun, other, NOW_MS)) == ["p.repos was deleted and made anew"]
+
+
 TOLD = "and that something was deleted is told for 24.0 h only (delete.retention.ms)"
 
 
