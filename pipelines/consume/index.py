@@ -33,8 +33,8 @@ from pipelines.kafka.reading import input_message, log_ends, log_starts
 BATCH_COUNT: Final = 5_000
 # What comes within this time after a message is in its batch. Adds as much to the delay.
 LINGER_S: Final = 0.1
-# How often the topics are looked at again, and their ends noted, while an index follows them, and so
-# for how much less than a null's life it may be away.
+# How often the topics are looked at again, and their ends noted, while an index follows them. For
+# so much less than a null's life it may be away.
 LOOK_INTERVAL_S: Final = 60.0
 _POLL_TIMEOUT_S: Final = 0.5
 

@@ -227,6 +227,8 @@ def kill_again_and_again(
     for moment in moments:
         writer.write(STEPS_COUNT)
         kill_one(kafka, folder / "posts.db", moment, random)
+    while not network.shown():
+        writer.write(STEPS_COUNT)
     for messages in network.finish():
         writer.commit(messages)
     for name in ("posts.db", "fresh.db"):

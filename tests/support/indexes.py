@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from support.admissions import in_force
 from support.events import HOST, rev
+from support.frames import NOW_US
 
 from pipelines.atproto.cid import cid_of, encode_cid
 from pipelines.atproto.frames import Action
@@ -29,7 +30,6 @@ from pipelines.kafka.topics import registry
 POST: Final = "app.bsky.feed.post"
 LIKE: Final = "app.bsky.feed.like"
 DIDS: Final = [Did(f"did:plc:{name * 24}") for name in "abcdef"]
-START_US: Final = 1_700_000_000_000_000
 # Every text has this word.
 COMMON_WORD: Final = "text"
 
@@ -249,7 +249,7 @@ class Network:
 
     def _source(self) -> Source:
         self._number += 1
-        return Source(HOST, self._number, "2026-11-01T00:00:00Z", START_US + self._number, 0, 0)
+        return Source(HOST, self._number, "2026-11-01T00:00:00Z", NOW_US + self._number, 0, 0)
 
     def _partition(self, did: Did) -> int:
         return partition_for(did, self._partitions)
