@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chdb.session import Session
+from support.clickhouse import ClickHouse, ClickHouseError
 
 from pipelines.contracts.columns import Table, tables
 from pipelines.kafka.topics import registry
@@ -28,20 +28,6 @@ def statements() -> Iterator[str]:
     without_words = re.sub(r"^--.*\n", "", CLICKHOUSE, flags=re.MULTILINE)
     text = QUEUE.sub(rf",\n    {POSITION}\n)\nENGINE = Null;\n", without_words)
     yield from filter(None, (statement.strip() for statement in re.split(r";\n", text)))
-
-
-class ClickHouse:
-    """ClickHouse, in this process."""
-
-    def __init__(self, folder: Path) -> None:
-        self._session = Session(str(folder))  # type: ignore[no-untyped-call]  # chdb has no types
-
-    def query(self, statement: str) -> str:
-        """Runs a statement and returns its rows as lines of JSON."""
-        return str(self._session.query(statement, "JSONEachRow"))  # type: ignore[no-untyped-call]  # chdb has no types
-
-    def close(self) -> None:
-        self._session.close()  # type: ignore[no-untyped-call]  # chdb has no types
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +118,7 @@ def test_clickhouse_gives_back_what_went_in_and_nothing_else(clickhouse: ClickHo
         assert_same({**value, "host": "other.example"}, value, "gaps")
     with pytest.raises(AssertionError, match=r"a\[0\]"):
         assert_same({"a": [1, 2]}, {"a": [3, 2]}, "")
-    with pytest.raises(RuntimeError, match=r"Cannot parse|expected"):
+    with pytest.raises(ClickHouseError, match=r"Cannot parse|expected"):
         insert(clickhouse, "gaps", [{**value, "from_seq": "no number"}])
 
 
