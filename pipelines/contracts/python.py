@@ -125,18 +125,20 @@ def _value(contract: Contract, shape: ObjectOf | OneOf) -> Iterator[str]:
 
 def _declaration(field: Field, title: str) -> str:
     shown = _type(field.shape, title)
-    if field.is_optional:
-        return f"    {field.name}: NotRequired[{shown}]"
-    line = f"    {field.name}: {shown}"
+    line = f"    {field.name}: {f'NotRequired[{shown}]' if field.is_optional else shown}"
     if len(line) <= LINE_LENGTH or not isinstance(field.shape, Scalar):
         return line
     # As ruff has it.
-    indent = " " * (8 if field.shape.is_nullable else 4)
+    is_inside = field.shape.is_nullable or field.is_optional
+    indent = " " * (8 if is_inside else 4)
     choices = "".join(f'{indent}    "{choice}",\n' for choice in field.shape.choices)
+    literal = f"Literal[\n{choices}{indent}]"
+    if not is_inside:
+        return f"    {field.name}: {literal}"
     if field.shape.is_nullable:
-        literal = f"{indent}Literal[\n{choices}{indent}]\n{indent}| None"
-        return f"    {field.name}: (\n{literal}\n    )"
-    return f"    {field.name}: Literal[\n{choices}    ]"
+        literal += f"\n{indent}| None"
+    opening, closing = ("NotRequired[", "]") if field.is_optional else ("(", ")")
+    return f"    {field.name}: {opening}\n{indent}{literal}\n    {closing}"
 
 
 def _headers(contract: Contract) -> str:

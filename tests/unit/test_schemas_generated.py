@@ -1,15 +1,18 @@
 """What is made from schemas/ says what they say, and nothing is left out of it."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipelines import schemas
 from pipelines.contracts.generated import generated_files
+from pipelines.contracts.python import _declaration
 from pipelines.contracts.topics import contracts
 from pipelines.kafka.topics import registry
-from pipelines.schemas.shapes import objects_of
+from pipelines.schemas.shapes import Field, Kind, Scalar, Source, objects_of
 
 PROJECT = Path(__file__).parents[2]
 FILES = generated_files(registry())
@@ -55,3 +58,27 @@ def test_every_topic_has_its_types() -> None:
     specs = registry().specs.values()
     assert len(headers) == sum(1 for spec in specs if spec.headers)
     assert len(parsers) - len(headers) == sum(1 for spec in specs if spec.versions)
+
+
+@pytest.mark.parametrize("is_optional", [False, True])
+@pytest.mark.parametrize("is_nullable", [False, True])
+@pytest.mark.parametrize("choices_count", [2, 20])
+def test_declarations_are_as_ruff_has_them(
+    choices_count: int, *, is_nullable: bool, is_optional: bool
+) -> None:
+    choices = tuple(f"choice_{number}" for number in range(choices_count))
+    field = Field(
+        "one",
+        "Told.",
+        Source.STAGE,
+        None,
+        None,
+        Scalar(Kind.TEXT, choices, is_nullable=is_nullable),
+        is_optional=is_optional,
+    )
+    module = f"class Thing(TypedDict):\n{_declaration(field, 'thing')}\n"
+    command = [sys.executable, "-m", "ruff", "format", "--config", "line-length=99", "-"]
+    formatted = subprocess.run(command, input=module, capture_output=True, text=True, check=True)
+    assert formatted.stdout == module
+    assert ("NotRequired[" in module) == is_optional
+    assert all(f'"{choice}"' in module for choice in choices)
