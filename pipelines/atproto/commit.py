@@ -22,6 +22,7 @@ Not checked here: the chain to the previous commit (needs state), whether the ke
 """
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from pipelines.atproto import cbor, mst
@@ -308,7 +309,12 @@ def prove_commit(message: CommitMessage, authentic: AuthenticCommit) -> Verified
     ops = message.ops
     if len(ops) > 1 and len({op.path for op in ops}) != len(ops):
         raise CommitError(Reason.COMMIT_PATH_TWICE, "two ops have the same path")
-    verified_ops = tuple([VerifiedOp(op, _record_of(op, blocks)) for op in ops])
+    verified_ops = tuple(
+        [
+            VerifiedOp(op, None if op.cid is None else record_of(blocks, op.cid, op.path))
+            for op in ops
+        ]
+    )
     data_before = mst.invert(blocks, commit.data_cid, ops)
     if message.prev_data is not None:
         if data_before != message.prev_data:
@@ -355,13 +361,21 @@ def verify_sync(message: SyncMessage, signing_key: VerifyingKey) -> VerifiedSync
     return prove_sync(message, authenticate(open_commit(message.did, message.blocks), signing_key))
 
 
-def _record_of(op: Op, blocks: dict[bytes, bytes]) -> bytes | None:
-    if op.cid is None:  # a delete
-        return None
-    record = blocks.get(op.cid)
+def record_of(blocks: Mapping[bytes, bytes], record_cid: bytes, path: str) -> bytes:
+    """Returns a record that has to be among blocks.
+
+    Args:
+        blocks: raw CID → block.
+        record_cid: raw CID of the record.
+        path: where it is.
+
+    Raises:
+        CommitError: it is not there (`commit.record_missing`), or as `check_record_size`.
+    """
+    record = blocks.get(record_cid)
     if record is None:
-        raise CommitError(Reason.COMMIT_RECORD_MISSING, "a record was not sent", path=op.path)
-    check_record_size(record, op.path)
+        raise CommitError(Reason.COMMIT_RECORD_MISSING, "a record was not sent", path=path)
+    check_record_size(record, path)
     return record
 
 

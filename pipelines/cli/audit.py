@@ -32,7 +32,7 @@ from pipelines.identity.resolver import Resolver
 @click.option(
     "--against-pds",
     is_flag=True,
-    help="Ask each account's server for its newest commit, too (getLatestCommit).",
+    help="Ask each account's server, too: for its newest commit, or for a proof of the record.",
 )
 @click.option(
     "--repair",
@@ -90,12 +90,18 @@ def command(
     expired    its source is no longer kept
     undecided  nobody can tell a key of that time now
 
-    Exit code 0 if every repository matches (or is empty) and none is behind or in drift, or if the
-    record is proven; 1 if not.
+    With --against-pds the account's server proves it, too (getRecord), or that it has none: the
+    commit has to be signed with the current key, and its tree has to lead to the record. A server
+    that proves another one is behind or in drift, like one whose proof does not hold. If it has no
+    repository to give, or proves nothing, that does not count.
+
+    Exit code 0 if every repository matches (or is empty), or the record is proven, and none is
+    behind or in drift; 1 if not.
 
     \b
     Examples:  standpipe audit did:plc:ewvi7nxzyoun6zhxrhs64oiz
                standpipe audit at://did:plc:ewvi7nxzyoun6zhxrhs64oiz/app.bsky.actor.profile/self
+               standpipe audit --against-pds at://did:plc:ewvi7nxzyoun6zhxrhs64oiz/a.b.c/self
                standpipe audit --sample 1000 --seed 7 --against-pds --repair
                standpipe audit --all --quiet
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
@@ -103,13 +109,13 @@ def command(
         raise click.UsageError("name one DID or record, or use --all, or --sample N.")
     if seed is not None and sample is None:
         raise click.UsageError("--seed goes with --sample N.")
-    if isinstance(target, AtUri):
-        if against_pds or repair:
-            raise click.UsageError("--against-pds and --repair are for whole repositories.")
-        return audit_record(kafka, target, identities, resolver, as_json=as_json)
+    if isinstance(target, AtUri) and repair:
+        raise click.UsageError("--repair is for whole repositories.")
     servers = None
     if against_pds:
         servers = Servers(resolver, pds_url, allow_loopback=ctx.params["allow_loopback"])
+    if isinstance(target, AtUri):
+        return audit_record(kafka, target, identities, resolver, servers, as_json=as_json)
     if seed is None:
         seed = random.randrange(2**32)  # noqa: S311 - a sample, no secret
     return audit_repos(

@@ -32,7 +32,6 @@ REQUESTS_COUNT: Final = 100
 SLOT: Final = "audit"
 
 _GOOD_FINDINGS: Final = frozenset({Finding.MATCHES, Finding.EMPTY})
-_BAD_STANDINGS: Final = frozenset({Standing.BEHIND, Standing.DRIFT})
 
 
 class Choice(NamedTuple):
@@ -72,7 +71,7 @@ class Audited(NamedTuple):
 
     @property
     def _is_apart(self) -> bool:
-        return self.comparison is not None and self.comparison.standing in _BAD_STANDINGS
+        return self.comparison is not None and self.comparison.is_apart
 
     def request(self, now_us: int) -> Request:
         """Returns the request that has it fetched again.

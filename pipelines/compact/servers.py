@@ -1,4 +1,4 @@
-"""Asks the servers of accounts for their newest commits: DID document → getLatestCommit.
+"""Asks the servers of accounts: DID document → getLatestCommit, or getRecord with its proof.
 
 Many accounts at once, with a pace for each server, in the event loop of a thread of its own.
 Servers are named by outsiders, so only public addresses are asked.
@@ -6,16 +6,24 @@ Servers are named by outsiders, so only public addresses are asked.
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final, Self
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 from yarl import URL
 
 from pipelines.atproto.errors import IdentityError
+from pipelines.atproto.record_proof import VerifiedRecord
 from pipelines.atproto.syntax import Did
 from pipelines.compact.audit import Audit, PartitionReading
+from pipelines.compact.provenance import LatestRecord
+from pipelines.compact.record_standing import (
+    RecordAnswer,
+    compare_record,
+    has_record_arrived,
+    parse_record_answer,
+)
 from pipelines.compact.standing import (
     Comparison,
     NoAnswer,
@@ -28,11 +36,13 @@ from pipelines.compact.standing import (
 from pipelines.compact.state import RepoState
 from pipelines.errors import IdentityUnavailableError
 from pipelines.identity.background import BackgroundFetcher
+from pipelines.identity.documents import Identity
 from pipelines.identity.fetching import (
     Fetcher,
     FetchLimits,
     Guard,
     UnusableError,
+    host_name,
     origin_of,
     parse_base_url,
 )
@@ -50,7 +60,12 @@ BATCH_COUNT: Final = 256
 ARRIVAL_LOOKS_COUNT: Final = 5
 ARRIVAL_PAUSE_S: Final = 2.0
 # An answer is two short members.
-_LIMITS: Final = StreamLimits(total_bytes=64 * 1024, total_s=10, window_s=10, window_bytes=1)
+_HEAD_LIMITS: Final = StreamLimits(total_bytes=64 * 1024, total_s=10, window_s=10, window_bytes=1)
+# A record of a MiB, and the nodes on the way to it, of which a large repository has some 30 kB.
+_RECORD_LIMITS: Final = StreamLimits(
+    total_bytes=2 * 1024 * 1024, total_s=30, window_s=10, window_bytes=1
+)
+_NOT_ANSWERED: Final = (IdentityError, IdentityUnavailableError, UnusableError)
 
 
 class Servers:
@@ -95,23 +110,90 @@ class Servers:
         answers = await asyncio.gather(*map(self._ask, dids))
         return dict(zip(dids, answers, strict=True))
 
+    def record(self, did: Did, path: str) -> RecordAnswer:
+        """Returns what an account's server proves of a record, with the account's current key.
+
+        Args:
+            did: the account.
+            path: of the record, `collection/rkey`.
+        """
+        return self._background.run(self._ask_record(did, path)).result()
+
     async def _ask(self, did: Did) -> ServerAnswer:
+        try:
+            identity = await self._resolver.resolve(did)
+            status, body = await self._fetch(
+                identity, "getLatestCommit", {"did": did}, _HEAD_LIMITS
+            )
+        except _NOT_ANSWERED as error:
+            return NoAnswer(str(error))
+        return parse_answer(status, body, time.time_ns() // 1_000)
+
+    async def _ask_record(self, did: Did, path: str) -> RecordAnswer:
+        collection, _, rkey = path.partition("/")
+        query = {"did": did, "collection": collection, "rkey": rkey}
+        try:
+            identity = await self._resolver.resolve(did, past_caches=True)
+            signing_key = identity.require_key()
+            status, body = await self._fetch(identity, "getRecord", query, _RECORD_LIMITS)
+        except _NOT_ANSWERED as error:
+            return NoAnswer(str(error))
+        now_us = time.time_ns() // 1_000
+        return parse_record_answer(status, body, signing_key, did=did, path=path, now_us=now_us)
+
+    async def _fetch(
+        self, identity: Identity, method: str, query: Mapping[str, str], limits: StreamLimits
+    ) -> tuple[int, bytes]:
+        """Asks an account's server; returns the status, and the body or its beginning.
+
+        Raises:
+            UnusableError: no server is named, or as `Fetcher.stream`.
+            IdentityUnavailableError: as `Fetcher.stream`.
+        """
+        pds = identity.pds
+        if pds is None:
+            raise UnusableError("its DID document names no server")
         body = bytearray()
 
         async def sink(piece: bytes) -> None:
             body.extend(piece)
 
-        try:
-            pds = (await self._resolver.resolve(did)).pds
-            if pds is None:
-                return NoAnswer("its DID document names no server")
-            origin = pds if self._base is None else f"{self._base}/{URL(pds).authority}"
-            url = f"{origin}/xrpc/com.atproto.sync.getLatestCommit?did={quote(did)}"
-            answer = await self._background.fetcher.stream(url, sink, _LIMITS)
-        except (IdentityError, IdentityUnavailableError, UnusableError) as error:
-            return NoAnswer(str(error))
-        now_us = time.time_ns() // 1_000
-        return parse_answer(answer.status, bytes(body) or answer.body, now_us)
+        origin = pds if self._base is None else f"{self._base}/{host_name(pds)}"
+        url = f"{origin}/xrpc/com.atproto.sync.{method}?{urlencode(query)}"
+        answer = await self._background.fetcher.stream(url, sink, limits)
+        return answer.status, bytes(body) or answer.body
+
+
+def compare_one(
+    look: Callable[[], LatestRecord | None], did: Did, path: str, servers: Servers
+) -> tuple[LatestRecord | None, Comparison]:
+    """Compares a record with what its account's server proves.
+
+    Args:
+        look: reads the record as `latest.*` has it now.
+        did: the account.
+        path: of the record, `collection/rkey`.
+        servers: asked.
+
+    Returns:
+        The record as it was seen last, and the comparison; what was behind had time to arrive.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer.
+    """
+    # Before its server is asked: what is older there than here is really older.
+    record = look()
+    answer = servers.record(did, path)
+    comparison = compare_record(record, answer)
+    if comparison.standing is not Standing.BEHIND:
+        return record, comparison
+    assert isinstance(answer, VerifiedRecord)
+    for _ in range(ARRIVAL_LOOKS_COUNT):
+        time.sleep(ARRIVAL_PAUSE_S)
+        record = look()
+        if has_record_arrived(record, answer):
+            return record, Comparison(Standing.EQUAL, None, answer.commit.rev)
+    return record, comparison
 
 
 def compare_all(

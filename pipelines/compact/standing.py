@@ -60,7 +60,7 @@ class Standing(StrEnum):
 
 
 class Comparison(NamedTuple):
-    """A repository beside its server's answer.
+    """A repository, or a record, beside its server's answer.
 
     Attributes:
         standing: what it says.
@@ -72,6 +72,11 @@ class Comparison(NamedTuple):
     problem: str | None = None
     rev: Tid | None = None
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether the server has something else, for all that can be known."""
+        return self.standing in (Standing.BEHIND, Standing.DRIFT)
+
 
 def parse_answer(status: int, body: bytes, now_us: int) -> ServerAnswer:
     """Reads an answer to getLatestCommit.
@@ -81,11 +86,9 @@ def parse_answer(status: int, body: bytes, now_us: int) -> ServerAnswer:
         body: the answer's, or its beginning.
         now_us: the time of day, microseconds since the epoch; tells what "future" means.
     """
-    try:
-        members = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return NoAnswer(f"status {status} and no JSON")
-    match status, members:
+    match status, _members(body):
+        case _, None:
+            return NoAnswer(f"status {status} and no JSON")
         case 200, {"cid": str(commit), "rev": rev}:
             try:
                 parsed = parse_tid(rev)
@@ -93,9 +96,27 @@ def parse_answer(status: int, body: bytes, now_us: int) -> ServerAnswer:
             except ProtocolError as error:
                 return NoAnswer(f"a revision that cannot be: {error}")
             return ServerHead(parsed, commit)
-        case _, {"error": str(name)} if name in set(RepoError):
+    return parse_refusal(body) or NoAnswer(f"status {status} and no commit")
+
+
+def parse_refusal(body: bytes) -> ServerRefusal | None:
+    """Reads an answer that gives nothing of a repository; None if it does not say why.
+
+    Args:
+        body: the answer's, or its beginning.
+    """
+    match _members(body):
+        case {"error": str(name)} if name in set(RepoError):
             return ServerRefusal(RepoError(name))
-    return NoAnswer(f"status {status} and no commit")
+    return None
+
+
+def _members(body: bytes) -> object:
+    """Returns decoded JSON; None for what is none."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def compare(state: RepoState, answer: ServerAnswer | None) -> Comparison:

@@ -147,7 +147,7 @@ class _NoAnswerError(Exception):
 
 
 class Fetcher:
-    """Gets documents. Belongs to the event loop in which it is first used; `close` ends it.
+    """Gets documents. Belongs to the event loop in which it is first used, until `close`.
 
     Attributes:
         counts: what was asked.
@@ -232,10 +232,15 @@ class Fetcher:
             raise UnusableError(f"{url} leads astray: {error}") from error
 
     async def close(self) -> None:
-        """Closes the connections. Requests that are under way fail as unavailable."""
+        """Closes the connections. Requests that are under way fail as unavailable.
+
+        What is known of hosts is forgotten: their slots belong to the event loop.
+        """
         if self._session is not None:
             await self._session.close()
             self._session = None
+        self._hosts.clear()
+        self._slots = asyncio.Semaphore(self._limits.concurrent_count)
 
     async def _follow(self, url: URL, request: "_Request") -> Answer:
         """Returns the answer of where a document is, or of where that leads."""

@@ -67,7 +67,7 @@ class _Flight:
 class Resolver:
     """Asks directories and hosts for DID documents. Keeps connections, but no answers.
 
-    Belongs to the event loop in which it is first used. `close` ends it.
+    Belongs to the event loop in which it is first used, until `close`.
     """
 
     def __init__(

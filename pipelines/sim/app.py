@@ -35,6 +35,7 @@ from pipelines.sim.state import (
 
 _OF_PDS: Final[Mapping[str, Answer]] = {
     "getRepo": repos.get_repo,
+    "getRecord": repos.get_record,
     "getLatestCommit": repos.get_latest_commit,
     "getRepoStatus": repos.get_repo_status,
     "listRepos": listings.list_repos,

@@ -10,18 +10,18 @@ is a value, so an export may take its time while the repository goes on.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from pipelines.atproto.car import write_car_chunks
-from pipelines.atproto.cid import encode_cid
+from pipelines.atproto.car import write_car, write_car_chunks
+from pipelines.atproto.cid import cid_of, encode_cid
 from pipelines.atproto.mst.tree import Entry
 from pipelines.sim.events import AccountState, Status
 from pipelines.sim.generator import Generator, host_names
 from pipelines.sim.mix import Settings
-from pipelines.sim.ports import ERROR_BY_STATUS, Account, CarSource, Emission, Identity
+from pipelines.sim.ports import ERROR_BY_STATUS, Account, Emission, Identity
 from pipelines.sim.stream import PREPARED_BYTES, RETAINED_BYTES, Stream
 from pipelines.sim.truth import AccountTruth, Truth, TruthLog
 
@@ -136,11 +136,11 @@ class GeneratedNetwork:
                 return _UNKNOWN
             return _answers(replace(state, status=Status.DEACTIVATED, head=left.head), None)
         if is_stale and (stale := self.known.stale_account(state.did)) is not None:
-            return _answers(stale.state, lambda: export(stale))
-        return _answers(state, lambda: export(self.known.account(state.did)))
+            return _answers(stale.state, lambda: stale)
+        return _answers(state, lambda: self.known.account(state.did))
 
 
-def _answers(state: AccountState, car: CarSource | None) -> Account:
+def _answers(state: AccountState, truth: Callable[[], AccountTruth] | None) -> Account:
     if not state.is_announced or state.status is Status.DELETED:
         return _UNKNOWN
     status: dict[str, Any] = {"active": state.status is None}
@@ -154,7 +154,14 @@ def _answers(state: AccountState, car: CarSource | None) -> Account:
     listing = {"did": state.did, "head": cid, "rev": rev, **status}
     if state.status is not None:
         return Account({"error": ERROR_BY_STATUS[state.status]}, repo_status, listing)
-    return Account({"cid": cid, "rev": rev}, repo_status | {"rev": rev}, listing, car)
+    assert truth is not None
+    return Account(
+        {"cid": cid, "rev": rev},
+        repo_status | {"rev": rev},
+        listing,
+        lambda: export(truth()),
+        lambda path: prove(truth(), path),
+    )
 
 
 def export(account: AccountTruth) -> Iterator[bytes]:
@@ -175,3 +182,19 @@ def export(account: AccountTruth) -> Iterator[bytes]:
                 yield item.cid, item.block
 
     return write_car_chunks(head.commit_cid, blocks())
+
+
+def prove(account: AccountTruth, path: str) -> bytes:
+    """Returns a CAR that proves a record, or that there is none (spec: I-12).
+
+    Args:
+        account: one that has a head.
+        path: of the record.
+    """
+    head = account.state.head
+    assert head is not None
+    blocks = {head.commit_cid: head.commit.block, **head.tree.covering([path.encode()])}
+    record = account.records.get(path)
+    if record is not None:
+        blocks[cid_of(record)] = record
+    return write_car(head.commit_cid, blocks.items())

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,9 @@ def _load_accounts(folder: Path) -> dict[str, Account]:
                 "rev": latest_commit["rev"],
                 "active": repo_status.get("active", False),
             }
-        accounts[did] = Account(latest_commit, repo_status, listing, car)
+        # Of a path only the way to it is needed, and the whole repository has that, too.
+        prove = None if car is None else partial(_whole, car)
+        accounts[did] = Account(latest_commit, repo_status, listing, car, prove)
     return accounts
 
 
@@ -198,6 +201,10 @@ def _car(folder: Path, path: Path, name: str) -> Path | None:
         raise CaptureError(path, f"{name!r} is not the name of a folder")
     car = folder / ACCOUNTS_FOLDER / name / CAR_FILE
     return car if car.is_file() else None
+
+
+def _whole(car: Path, _path: str) -> bytes:
+    return car.read_bytes()
 
 
 def _read_text(path: Path) -> str:

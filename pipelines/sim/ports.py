@@ -135,12 +135,14 @@ class Account:
         repo_status: body of getRepoStatus, or of its error.
         listing: its entry in listRepos; None for an account that is not listed.
         car: what getRepo answers with, or None.
+        prove: makes what getRecord answers with, a CAR, of a path; None without a repository.
     """
 
     latest_commit: Mapping[str, Any]
     repo_status: Mapping[str, Any]
     listing: Mapping[str, Any] | None = None
     car: CarSource | None = None
+    prove: Callable[[str], bytes] | None = None
 
 
 class Network(Protocol):

@@ -1,7 +1,7 @@
 """What hosts answer about one repository: com.atproto.sync.getRepo and its relatives.
 
 `since` of getRepo is checked and no more: it answers with the whole repository, which contains
-what was asked for. spec: I-04, I-06, I-08, I-11
+what was asked for. spec: I-04, I-06, I-08, I-11, I-12
 """
 
 import asyncio
@@ -32,10 +32,7 @@ async def get_repo(request: web.Request, host: Host) -> web.StreamResponse:
     if host.name is None and request.app[FAULTS].relay_redirects and pds is not None:
         where = f"https://{pds}{request.path_qs}"
         return web.Response(status=HTTPStatus.FOUND, headers={"Location": where})
-    status = account.repo_status
-    if status.get("active") is not True:
-        name = status.get("error") or ERROR_BY_STATUS.get(str(status.get("status")))
-        raise xrpc_error(name or "RepoNotFound", f"No repo is served for DID: {did}")
+    _check_served(did, account)
     if account.car is None:
         raise xrpc_error("RepoNotFound", f"No repo is there for DID: {did}")
     # Before anything is awaited: the repository as it is at this moment.
@@ -44,6 +41,19 @@ async def get_repo(request: web.Request, host: Host) -> web.StreamResponse:
     await response.prepare(request)
     await _send(request, response, pieces, host.faults)
     return response
+
+
+async def get_record(request: web.Request, host: Host) -> web.Response:
+    """Answers com.atproto.sync.getRecord with a CAR that proves a record, or its absence."""
+    did, account = _account(request, host)
+    collection, rkey = request.query.get("collection"), request.query.get("rkey")
+    if collection is None or rkey is None:
+        raise xrpc_error("InvalidRequest", "collection or rkey is missing")
+    _check_served(did, account)
+    if account.prove is None:
+        raise xrpc_error("RepoNotFound", f"No repo is there for DID: {did}")
+    body = account.prove(f"{collection}/{rkey}")
+    return web.Response(body=body, content_type="application/vnd.ipld.car")
 
 
 async def get_latest_commit(request: web.Request, host: Host) -> web.Response:
@@ -66,6 +76,13 @@ def _account(request: web.Request, host: Host) -> tuple[str, Account]:
     if account is None:
         raise xrpc_error("RepoNotFound", f"Could not find repo for DID: {did}")
     return did, account
+
+
+def _check_served(did: str, account: Account) -> None:
+    status = account.repo_status
+    if status.get("active") is not True:
+        name = status.get("error") or ERROR_BY_STATUS.get(str(status.get("status")))
+        raise xrpc_error(name or "RepoNotFound", f"No repo is served for DID: {did}")
 
 
 def _check_since(request: web.Request) -> None:

@@ -11,6 +11,7 @@ from support.oracle import build
 
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.errors import ProtocolError
+from pipelines.atproto.record_proof import verify_record
 from pipelines.atproto.repo import verify_repo
 from pipelines.atproto.syntax import Did, tid_time_us
 from pipelines.relay import subscribe_url
@@ -114,6 +115,30 @@ class TestHosts:
             assert [answer.status for answer in answers.values()] == [400, 400]
             assert {answer.json["error"] for answer in answers.values()} == {"RepoNotFound"}
 
+    def test_a_record_or_its_absence_is_proven_by_the_account_s_host(
+        self, sim: SimServer, network: GeneratedNetwork
+    ) -> None:
+        """spec: I-12."""
+        did = dids_at(network, HOST)[0]
+        account = network.known.account(did)
+        key = account.state.identity.signing_key
+        path, record = next(iter(account.records.items()))
+        collection, _, rkey = path.partition("/")
+        query = f"did={did}&collection={collection}&rkey={rkey}"
+        whole_bytes = len(ask(sim, "getRepo", f"did={did}").body)
+        for host in (HOST, None):
+            proof = ask(sim, "getRecord", query, host).body
+            assert verify_record(proof, key, did=did, path=path).record == record
+            assert len(proof) < whole_bytes
+            proof = ask(sim, "getRecord", f"{query}x", host).body
+            assert verify_record(proof, key, did=did, path=f"{path}x").record_cid is None
+        elsewhere = next(host for host in HOSTS if host != HOST)
+        refused = [
+            ask(sim, "getRecord", query, elsewhere),
+            ask(sim, "getRecord", f"did={did}&collection={collection}"),
+        ]
+        assert [answer.json["error"] for answer in refused] == ["RepoNotFound", "InvalidRequest"]
+
     def test_since_is_accepted_and_everything_comes(
         self, sim: SimServer, network: GeneratedNetwork
     ) -> None:
@@ -187,7 +212,13 @@ class TestFaults:
     def test_a_host_that_is_down_breaks_every_connection(self, sim: SimServer) -> None:
         for host in (HOST, "pds9.sim.example"):
             break_host(sim, is_down=True)
-            for method in ("getRepo", "getLatestCommit", "getRepoStatus", "listRepos"):
+            for method in (
+                "getRepo",
+                "getRecord",
+                "getLatestCommit",
+                "getRepoStatus",
+                "listRepos",
+            ):
                 with pytest.raises(aiohttp.ClientConnectionError):
                     ask(sim, method, host=host)
         assert ask(sim, "listRepos", host=HOSTS[0]).status == 200

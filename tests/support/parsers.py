@@ -28,6 +28,7 @@ from pipelines.atproto import (
     frames,
     keys,
     mst,
+    record_proof,
     repo,
     strings,
     syntax,
@@ -138,6 +139,12 @@ def _walk(root: bytes) -> object:
         return keys_found
 
 
+def _prove_path(root: bytes) -> object:
+    """Follows a path from any root, likewise."""
+    blocks = _STEP.after.nodes | {_STEP.after.root: root}
+    return mst.PartialTree(blocks, _STEP.after.root).get(_STEP.ops[-1].path.encode())
+
+
 PARSERS: dict[str, Parser] = {
     "atjson.from_json": Parser(atjson.from_json, atjson.to_json(_RECORD)),
     "atjson.to_json": Parser(atjson.to_json, _RECORD),
@@ -182,10 +189,21 @@ PARSERS: dict[str, Parser] = {
     "keys.parse_multikey": Parser(keys.parse_multikey, SIGNER.key.multikey()),
     "mst.difference.diff": Parser(_compare, _STEP.after.nodes[_STEP.after.root]),
     "mst.inversion.invert": Parser(_invert, _STEP.after.nodes[_STEP.after.root]),
+    "mst.inversion.PartialTree.get": Parser(_prove_path, _STEP.after.nodes[_STEP.after.root]),
     "mst.node.parse_node": Parser(
         lambda raw: node.parse_node(raw, None), _STEP.after.nodes[_STEP.after.root]
     ),
     "mst.traversal.traverse": Parser(_walk, _STEP.after.nodes[_STEP.after.root]),
+    "record_proof.prove_record": Parser(
+        lambda raw: record_proof.prove_record(
+            commit.AuthenticCommit(commit.open_commit(DID, raw)), _STEP.ops[-1].path
+        ),
+        _STEP.car,
+    ),
+    "record_proof.verify_record": Parser(
+        lambda raw: record_proof.verify_record(raw, SIGNER.key, did=DID, path=_STEP.ops[-1].path),
+        _STEP.car,
+    ),
     "repo.stream_repo": Parser(lambda raw: list(repo.stream_repo(raw, SIGNER.key)), _EXPORT.car()),
     "repo.stream_repo_async": Parser(
         lambda raw: _collect(repo.stream_repo_async(_pieces_async(raw), SIGNER.key)), _EXPORT.car()
@@ -226,6 +244,7 @@ NO_PARSERS: dict[str, frozenset[str]] = {
             "mst.building.root_of",
             "mst.building.root_steps",
             "mst.tree.Tree.apply",
+            "mst.tree.Tree.covering",
             "mst.tree.Tree.entries",
             "mst.tree.Tree.of",
             "mst.tree.Tree.walk",
@@ -257,6 +276,7 @@ NO_PARSERS: dict[str, frozenset[str]] = {
     "total: any bytes or value will do": frozenset(
         {
             "commit.check_record_size",
+            "commit.record_of",
             "repo_reader.check_repetition",
             "cid.cid_of",
             "cid.is_dag_cbor_cid",

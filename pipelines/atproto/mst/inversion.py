@@ -92,6 +92,24 @@ class PartialTree:
         # The nodes in memory by layer: so they are encoded, children before their parents.
         self._layers: list[list[Node]] = []
 
+    def get(self, key: bytes) -> bytes | None:
+        """Returns the value of a key; None if the tree is proven to lack it.
+
+        Only the way down to the key's layer is needed: below that, no node can have it.
+
+        Raises:
+            MstError: as `invert`.
+        """
+        self._open_root()
+        node, *_ = self._descend(key, layer_of(key), create=False)
+        if node is None:
+            return None
+        index = bisect_left(node.keys, key)
+        if index == len(node.keys) or node.keys[index] != key:
+            return None
+        value: bytes = node.wire["e"][index]["v"]
+        return value
+
     def insert(self, key: bytes, value: bytes) -> None:
         """Adds a key that must be absent.
 

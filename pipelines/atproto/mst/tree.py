@@ -140,6 +140,14 @@ class Tree:
         root = edit.close()
         return Change(Tree(root), edit.covering(root, keys))
 
+    def covering(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Returns raw CID → block of the nodes that prove what keys have, or that they are absent.
+
+        Args:
+            keys: of records that are there or not; as in `Change.covering`. spec: I-12
+        """
+        return _Edit(self._root).covering(self._root, keys)
+
     def walk(self) -> Iterator["StoredNode | Entry"]:
         """Yields the tree in pre-order: a node, then its entries in order, each with its subtree.
 
