@@ -503,6 +503,7 @@ CREATE TABLE repos (
     `seen_data` STRING COMMENT 'Root of that commit''s Merkle search tree, or null.',
     `waiting` ARRAY<ROW<`rev` STRING, `events_offset` BIGINT>> COMMENT 'What came while something was missing, and is judged once the repository is repaired; 256 at most, else the oldest is forgotten.',
     `applying` ROW<`rev` STRING, `commit` STRING, `data` STRING, `commit_block` STRING, `records_count` BIGINT, `chunks_count` BIGINT, `chunks_sha256` STRING, `snapshot_offset` BIGINT, `first_chunk_offset` BIGINT, `end_chunk_offset` BIGINT, `next_chunk_offset` BIGINT, `next_chunk_index` BIGINT, `after_path` STRING, `partial` BOOLEAN, `merged` BOOLEAN, `lost` BOOLEAN, `host` STRING, `fetched_us` BIGINT, `cause` STRING> COMMENT 'The snapshot that the records are being brought to, and how far that is; null if none is.',
+    `deletion_us` BIGINT COMMENT 'Since when the account counts as deleted and its records wait for a confirmation, by received_us of its #account: they are still in latest.*, and nobody may show them. Null if none wait. Unit: microseconds since 1970-01-01T00:00:00Z.',
     `deleted_rev` STRING COMMENT 'Last revision that went with a deletion of the account: records up to it are gone or going. Null if there was no deletion.',
     `purging` BOOLEAN COMMENT 'Whether some of those records still wait for their tombstones.',
     `host` STRING COMMENT 'Host of the upstream of the event, or host that was asked, with its port where that is not the default.',

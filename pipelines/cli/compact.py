@@ -7,7 +7,7 @@ import click
 from pipelines.cli.metrics_option import metrics_option
 from pipelines.cli.options import kafka_options
 from pipelines.compact import service
-from pipelines.compact.writer import OnInactive
+from pipelines.compact.accounts import DEFAULT_PURGE_AFTER_S, OnInactive, Policy
 from pipelines.config import KafkaConfig, state_directory
 from pipelines.process import stop_event
 
@@ -46,10 +46,27 @@ from pipelines.process import stop_event
     "keep them for whoever follows repos, or purge them with nulls, as those of deleted accounts. "
     "An account that returns is asked for anew either way.",
 )
+@click.option(
+    "--purge-after",
+    "purge_after_s",
+    type=click.FloatRange(min=0),
+    default=DEFAULT_PURGE_AFTER_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the records of a deleted account wait for its server, or the directory, to "
+    "confirm that it is gone. They get their nulls then, or after this time whoever says what; 0 "
+    "means at once, and nobody is asked.",
+)
 @metrics_option
 @kafka_options
 def command(
-    slot: str, state_dir: Path | None, is_repairing: bool, on_inactive: str, kafka: KafkaConfig
+    *,
+    slot: str,
+    state_dir: Path | None,
+    is_repairing: bool,
+    on_inactive: str,
+    purge_after_s: float,
+    kafka: KafkaConfig,
 ) -> None:
     """Keep the latest state: atproto.events, snapshots → repos, latest.*, resyncs.
 
@@ -58,7 +75,8 @@ def command(
               whether anything is missing (sync: unknown, synchronized, desynchronized, and
               applying while it is being repaired)
     latest.*  per at-uri: the latest record; a null where it is gone
-    resyncs   a request for each repository in which something is missing
+    resyncs   a request for each repository in which something is missing, and for that of each
+              account that was deleted: is it gone?
 
     A commit is applied if it continues the one before, by revision and by the root of the tree.
     One that does not, a commit that was refused, and a repository that is not known from its
@@ -78,7 +96,6 @@ def command(
             kafka,
             folder,
             slot=slot,
-            is_repairing=is_repairing,
-            on_inactive=OnInactive(on_inactive),
+            policy=Policy(is_repairing, OnInactive(on_inactive), purge_after_s),
             should_stop=stop.is_set,
         )

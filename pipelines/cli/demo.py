@@ -45,6 +45,8 @@ SEED = 20_260_704
 SIZE = Size(workers_count=2, compactors_count=1)
 # On a slow machine the stages fall behind and catch up; beyond this they hang.
 DEADLINE_S = 300.0
+# When every event is through, the demo is over: deletions do not wait to be confirmed.
+_AT_ONCE = ("--purge-after", "0")
 SAMPLE_COLLECTION = "app.bsky.feed.post"
 
 
@@ -139,7 +141,7 @@ def _run(kafka: KafkaConfig, display: Display, is_interrupted: Callable[[], bool
         failure = run(
             runner,
             network,
-            lambda upstream: stages_of(kafka, upstream, SIZE),
+            lambda upstream: stages_of(kafka, upstream, SIZE, compact=_AT_ONCE),
             should_stop,
             observe,
         )

@@ -3,6 +3,7 @@
     events.py     a message of `events` → one of five typed events
     state.py      what is known of a repository, as `repos` holds it
     reducer.py    state and event → new state, and the records that changed (pure)
+    accounts.py   the status of an account, and what it does to its repository (pure)
     repair.py     state and the answer of a server → new state, and what waited (pure)
     merging.py    records of a snapshot against those that are held (pure)
     applying.py   snapshots in slices, between two batches

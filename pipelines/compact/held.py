@@ -37,7 +37,8 @@ class HeldPartition:
         self._overlay: dict[Did, RepoState] = {}
         self._records: dict[tuple[Did, str], Record | None] = {}
         self._purging: set[Did] = set(store.purging())
-        # In the order in which the snapshots came.
+        # In the order in which the deletions and the snapshots came.
+        self._deleted: dict[Did, int] = dict(sorted(store.deleted(), key=lambda item: item[1]))
         pending = sorted(store.applying(), key=lambda item: item[1])
         self._applying: dict[Did, int] = dict(pending)
 
@@ -54,6 +55,16 @@ class HeldPartition:
     def purging(self) -> set[Did]:
         """Repositories whose records are being purged, as committed."""
         return self._purging
+
+    @property
+    def deleted_count(self) -> int:
+        """How many deletions wait for a confirmation, as committed."""
+        return len(self._deleted)
+
+    @property
+    def first_deleted(self) -> tuple[Did, int] | None:
+        """The repository whose deletion waits for longest, as committed, and since when."""
+        return next(iter(self._deleted.items()), None)
 
     @property
     def first_applying(self) -> Did | None:
@@ -125,6 +136,8 @@ class HeldPartition:
             changes.repos[did] = encode_repo(state)
             if state.is_purging != (did in self._purging):
                 changes.purging[did] = state.is_purging
+            if state.deletion_us != self._deleted.get(did):
+                changes.deleted[did] = state.deletion_us
             if state.pending_snapshot != self._applying.get(did):
                 changes.applying[did] = state.pending_snapshot
         meta = Meta(
@@ -137,10 +150,14 @@ class HeldPartition:
         self._meta = meta
         for did, is_purging in changes.purging.items():
             (self._purging.add if is_purging else self._purging.discard)(did)
-        for did, offset in changes.applying.items():
-            self._applying.pop(did, None)
-            if offset is not None:
-                self._applying[did] = offset
+        for kept, numbers in (
+            (self._deleted, changes.deleted),
+            (self._applying, changes.applying),
+        ):
+            for did, number in numbers.items():
+                kept.pop(did, None)
+                if number is not None:
+                    kept[did] = number
         for did, state in self._overlay.items():
             self._remember(did, state)
         self._overlay = {}

@@ -26,7 +26,8 @@ from typing import NamedTuple, assert_never
 
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.mst import EMPTY_ROOT_CID
-from pipelines.atproto.syntax import Tid, parse_datetime
+from pipelines.atproto.syntax import Tid
+from pipelines.compact.accounts import is_older, with_status
 from pipelines.compact.events import (
     AccountEvent,
     CommitEvent,
@@ -49,8 +50,6 @@ from pipelines.compact.state import (
     Sync,
     Waiting,
 )
-
-DELETED = "deleted"
 
 _EMPTY_ROOT = encode_cid(EMPTY_ROOT_CID)
 
@@ -109,63 +108,8 @@ def _reduce_account(state: RepoState, event: AccountEvent) -> Reduction:
     mark = AccountMark(source.host, source.seq, source.time or "", source.received_us)
     if is_older(mark, state.account):
         return Reduction(Outcome.STALE)
-    return Reduction(Outcome.ACCOUNT, with_status(state, source, mark, event.active, event.status))
-
-
-def with_status(
-    state: RepoState, source: Source, mark: AccountMark, active: bool, status: str | None
-) -> RepoState:
-    """Returns the state after something was said of the account.
-
-    Args:
-        state: before.
-        source: where that comes from.
-        mark: who said it, and when.
-        active: whether the account may be shown.
-        status: why not, or None.
-    """
-    state = replace(state, source=source, active=active, status=status, account=mark)
-    if active:
-        return state
-    # What is missing by then is asked for when the account returns.
-    state = replace(state, requested_us=None)
-    return without_repository(state) if status == DELETED else state
-
-
-def is_older(mark: AccountMark, known: AccountMark | None) -> bool:
-    """Tells whether a status was said before the one we have: no chain orders the two."""
-    if known is None:
-        return False
-    if mark.seq is None or known.seq is None:
-        # What was received after the host had been asked is newer than its answer, whatever their
-        # clocks say: so the last event that comes decides, and no clock holds it up.
-        return mark.received_us < known.received_us
-    if mark.host != known.host:
-        # Sequence numbers of different hosts say nothing about each other; their clocks may.
-        return parse_datetime(mark.time) < parse_datetime(known.time)
-    # One that was set back begins its numbers anew, and its clock goes on.
-    is_earlier = parse_datetime(mark.time) <= parse_datetime(known.time)
-    return mark.seq <= known.seq and is_earlier
-
-
-def without_repository(state: RepoState) -> RepoState:
-    """Returns the state of an account whose records are to go, up to the newest known revision."""
-    revs = [signed.rev for signed in (state.seen, state.head and state.head.signed) if signed]
-    if state.deleted_rev is not None:
-        revs.append(state.deleted_rev)
-    return replace(
-        state,
-        sync=Sync.UNKNOWN,
-        reason=None,
-        desynchronized_us=None,
-        requested_us=None,
-        head=None,
-        seen=None,
-        waiting=(),
-        applying=None,
-        deleted_rev=max(revs, default=None),
-        is_purging=state.is_purging or state.head is not None or state.applying is not None,
-    )
+    changed = with_status(state, source, mark, active=event.active, status=event.status)
+    return Reduction(Outcome.ACCOUNT, changed)
 
 
 def _reduce_signed(state: RepoState, event: SignedEvent, events_offset: int) -> Reduction:

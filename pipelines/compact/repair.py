@@ -12,14 +12,18 @@
 
 The rules, in the order of their checks:
 
-    H-10        a snapshot of an account that is not active is ignored
+    H-05        a deletion that the account's own server contradicts, by giving the repository,
+                was none: what the server says counts from the moment it was asked
+    H-10        a snapshot of an account that is not active is ignored otherwise
     I-05        a revision below what is decided comes from a stale copy, and is ignored
     G-32        the head's root: the head moves, and nothing has to be applied; unless an audit
                 asked for it, which found that the records are not those of that root
     I-04        otherwise records are created, updated and deleted until they are the snapshot's
     I-02, I-03  what came meanwhile and is above it is judged then, as if it came now
-    I-08        a server that has no repository to give says why: that is the account's status
+    I-08        a server that has no repository to give says why: that is the account's status;
+                that it knows none confirms a deletion
     H-11        an account that returns is asked for, because something may be missing
+    H-12        a deletion is asked for, too: it may be none
 
 Source: atproto.com/specs/sync "Record-Level Synchronization"; draft-holmgren-at-repository
 "Re-synchronization".
@@ -29,16 +33,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import assert_never
 
+from pipelines.compact.accounts import DELETED, is_older, with_status, without_repository
 from pipelines.compact.events import Event, Signed, Source, UnresolvedEvent
 from pipelines.compact.reducer import (
     Outcome,
     Reduction,
     decided_rev,
     desynchronized,
-    is_older,
     reduce_event,
     waiting_above,
-    with_status,
 )
 from pipelines.compact.state import (
     AccountMark,
@@ -151,9 +154,13 @@ def request_for(known: RepoState | None, state: RepoState, now_us: int) -> Reque
         now_us: microseconds since the epoch.
     """
     seen_rev = None if state.seen is None else state.seen.rev
-    if known is not None and state.active and not known.active:
-        # Nobody was to pass on what happened meanwhile, and a deletion may be taken back.
+    is_back = known is not None and state.active and not known.active
+    if is_back and state.source.snapshot_offset is None:
+        # Nobody was to pass on what happened meanwhile, and a deletion may be taken back. Only
+        # who comes back by an answer has a repository with it.
         return Request(state.did, Cause.REACTIVATION, state.reason, seen_rev, None, now_us)
+    if state.deletion_us is not None and (known is None or known.deletion_us is None):
+        return Request(state.did, Cause.DELETION, None, None, None, now_us)
     is_lost = state.applying is not None and state.applying.is_lost
     if not state.active or (state.sync is not Sync.DESYNCHRONIZED and not is_lost):
         return None
@@ -165,21 +172,24 @@ def request_for(known: RepoState | None, state: RepoState, now_us: int) -> Reque
 def _reduce_snapshot(
     state: RepoState, snapshot: Snapshot, source: Source, snapshot_offset: int
 ) -> Reduction:
-    if not state.active:
+    is_back = _contradicts(state, snapshot)
+    if not state.active and not is_back:
         return Reduction(Outcome.INACTIVE)
-    before = state.applying
     if snapshot.rev < decided_rev(state):
         # Whoever asked for it did so in vain.
         is_broken = state.sync is Sync.DESYNCHRONIZED
         return Reduction(Outcome.STALE, replace(state, requested_us=None) if is_broken else None)
-    if before is not None and not before.is_lost:
+    if is_back:
+        state = with_status(state, source, _mark(snapshot), active=True, status=None)
+    before = state.applying
+    if before is not None and not before.is_lost and not is_back:
         return Reduction(Outcome.IGNORED)
     head = state.head
     has_root = before is None and head is not None and head.signed.data == snapshot.data
     is_held = has_root and snapshot.cause is not Cause.AUDIT
     is_current = head is not None and head.signed.rev == snapshot.rev
     if is_held and is_current and state.sync is Sync.SYNCHRONIZED:
-        return Reduction(Outcome.STALE)
+        return Reduction(Outcome.ACCOUNT, state) if is_back else Reduction(Outcome.STALE)
     signed = _signed(snapshot)
     # Of two commits with one revision the server's own counts.
     seen = signed if state.seen is None or signed.rev >= state.seen.rev else state.seen
@@ -200,16 +210,40 @@ def _reduce_snapshot(
 
 
 def _reduce_absent(state: RepoState, absent: Absent, source: Source) -> Reduction:
-    asked = datetime.fromtimestamp(absent.fetched_us / 1_000_000, UTC)
-    time = asked.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    mark = AccountMark(absent.host, None, time, absent.fetched_us)
+    mark = _mark(absent)
     if is_older(mark, state.account):
         return Reduction(Outcome.STALE)
-    # That one server does not have it is no reason to hide what the account published: it may be
-    # moving, or the server lost it.
     if absent.status is None:
+        if state.deletion_us is not None:
+            return Reduction(Outcome.ACCOUNT, without_repository(replace(state, source=source)))
+        # That one server does not have it is no reason to hide what the account published: it
+        # may be moving, or the server lost it.
         return Reduction(Outcome.IGNORED)
-    return Reduction(Outcome.ACCOUNT, with_status(state, source, mark, False, absent.status))
+    state = with_status(state, source, mark, active=False, status=absent.status)
+    # That there is no identity any more needs no further confirmation.
+    return Reduction(
+        Outcome.ACCOUNT, without_repository(state) if absent.status == DELETED else state
+    )
+
+
+def _contradicts(state: RepoState, snapshot: Snapshot) -> bool:
+    """Tells whether a snapshot shows that the account is not deleted.
+
+    For a deletion the account's own server is asked, which gives no repository of an account that
+    is not active.
+    """
+    return (
+        state.deletion_us is not None
+        and snapshot.cause is Cause.DELETION
+        and not is_older(_mark(snapshot), state.account)
+    )
+
+
+def _mark(manifest: Manifest) -> AccountMark:
+    """Returns who says by an answer what an account's status is, and when."""
+    asked = datetime.fromtimestamp(manifest.fetched_us / 1_000_000, UTC)
+    time = asked.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return AccountMark(manifest.host, None, time, manifest.fetched_us)
 
 
 def _merged(state: RepoState, applying: Applying) -> RepoState:

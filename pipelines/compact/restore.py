@@ -164,9 +164,11 @@ class _Batch:
                 state = parse_repo(value)
                 counts[state.sync] += 1
                 self._changes.purging[did] = state.is_purging
+                self._changes.deleted[did] = state.deletion_us
                 self._changes.applying[did] = state.pending_snapshot
             else:
                 self._changes.purging[did] = False
+                self._changes.deleted[did] = None
                 self._changes.applying[did] = None
         self._store.write(
             self._changes, Meta(old.topic_ids, dict(self.next_offsets), now_ms, +counts)

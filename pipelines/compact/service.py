@@ -7,8 +7,10 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
+from pipelines import logs
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.syntax import Did
+from pipelines.compact.accounts import Policy, without_repository
 from pipelines.compact.applying import Applier
 from pipelines.compact.events import parse_event
 from pipelines.compact.held import HeldPartition
@@ -18,7 +20,7 @@ from pipelines.compact.repair import reduce_answer
 from pipelines.compact.restore import Restoration
 from pipelines.compact.sampling import Sampler
 from pipelines.compact.state import finish_purge
-from pipelines.compact.writer import OnInactive, Writer, change_of
+from pipelines.compact.writer import Writer, change_of
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import check_partitions, topic_ids
 from pipelines.kafka.admission import TOPIC as TABLES
@@ -49,6 +51,8 @@ CHUNKS_TIMEOUT_S = 0.5
 
 STAGE = "compact"
 
+_log = logs.get_logger(STAGE)
+
 
 class CompactStage:
     """Judges events and snapshots against the state of their repositories.
@@ -68,9 +72,7 @@ class CompactStage:
         applier: Callable[[Writer, Tally], Applier],
         clock_ms: Callable[[], int],
         confirm_table: Callable[[], None],
-        *,
-        is_repairing: bool,
-        on_inactive: OnInactive,
+        policy: Policy,
     ) -> None:
         """Wires the stage.
 
@@ -85,8 +87,7 @@ class CompactStage:
             clock_ms: milliseconds since the epoch.
             confirm_table: called by who is a member of the group; raises `ConfigError` if
                 `topics` does not have the deployment's table of admitted collections any more.
-            is_repairing: whether broken repositories are asked for.
-            on_inactive: what becomes of the records of accounts that are not active.
+            policy: what the operator decides.
         """
         self._topics = topics
         self._confirm_table = confirm_table
@@ -97,9 +98,8 @@ class CompactStage:
         self._clock_ms = clock_ms
         self._held: dict[int, HeldPartition] = {}
         self.tally = Tally()
-        self._writer = Writer(
-            topics, self.tally, is_repairing=is_repairing, on_inactive=on_inactive
-        )
+        self._policy = policy
+        self._writer = Writer(topics, self.tally, policy)
         self._applier = applier(self._writer, self.tally)
         self._sampler = Sampler()
 
@@ -108,7 +108,13 @@ class CompactStage:
         repos: Counter[str] = Counter()
         for held in list(self._held.values()):
             repos.update(held.repos_count)
-        return {**self.tally.groups, "repos": repos, "audited": self._sampler.counts}
+        waiting_count = sum(held.deleted_count for held in list(self._held.values()))
+        return {
+            **self.tally.groups,
+            "repos": repos,
+            "deletions": {"waiting": waiting_count},
+            "audited": self._sampler.counts,
+        }
 
     def close(self) -> None:
         """Closes stores and readers."""
@@ -153,9 +159,16 @@ class CompactStage:
             self._held[partition] = HeldPartition(store)
 
     def background(self, partitions: Collection[int]) -> Background | None:
-        """Returns the next tombstones of a deleted account, or else records of a snapshot."""
+        """Returns the next tombstones of a deleted account, or else records of a snapshot.
+
+        A deletion that has waited for long enough becomes one that has tombstones to write.
+        """
+        now_us = self._clock_ms() * 1_000
         for partition in partitions:
             held = self._held[partition]
+            waiting = held.first_deleted
+            if waiting is not None and self._policy.is_overdue(waiting[1], now_us):
+                return Background(partition, self._give_up(partition, held, *waiting, now_us))
             did = next(iter(held.purging), None)
             if did is not None:
                 return Background(partition, self._purge_slice(partition, held, did))
@@ -195,6 +208,15 @@ class CompactStage:
             held.close()
         self._held.clear()
 
+    def _give_up(
+        self, partition: int, held: HeldPartition, did: Did, deletion_us: int, now_us: int
+    ) -> list[OutputMessage]:
+        """Lets the records of an account go although nobody confirmed its deletion."""
+        _log.info("unconfirmed", did=did, waited_s=(now_us - deletion_us) // 1_000_000)
+        state = held.repo(did)
+        assert state is not None
+        return self._writer.write(held, partition, without_repository(state))
+
     def _purge_slice(self, partition: int, held: HeldPartition, did: Did) -> list[OutputMessage]:
         state = held.repo(did)
         assert state is not None
@@ -220,8 +242,7 @@ def run(
     folder: Path,
     *,
     slot: str,
-    is_repairing: bool,
-    on_inactive: OnInactive,
+    policy: Policy,
     should_stop: Callable[[], bool],
 ) -> None:
     """Runs one compact process until it is asked to stop.
@@ -230,8 +251,7 @@ def run(
         kafka: the cluster.
         folder: for the stores of this slot; made if missing.
         slot: stable name of this process among its kind.
-        is_repairing: whether repositories in which something is missing are asked for.
-        on_inactive: what becomes of the records of accounts that are not active.
+        policy: what the operator decides.
         should_stop: asked between batches.
 
     Raises:
@@ -240,7 +260,7 @@ def run(
         FencedError: another process runs in this slot.
         OffsetLostError: events were deleted before they were read.
     """
-    stage = create_stage(kafka, folder, is_repairing=is_repairing, on_inactive=on_inactive)
+    stage = create_stage(kafka, folder, policy)
     counts = LoopCounts()
 
     def create() -> TransactionalLoop:
@@ -264,16 +284,13 @@ def run(
         run_restarting(create, should_stop)
 
 
-def create_stage(
-    kafka: KafkaConfig, folder: Path, *, is_repairing: bool, on_inactive: OnInactive
-) -> CompactStage:
+def create_stage(kafka: KafkaConfig, folder: Path, policy: Policy) -> CompactStage:
     """Returns the stage of a deployment, with nothing restored.
 
     Args:
         kafka: the cluster.
         folder: for the stores.
-        is_repairing: whether repositories in which something is missing are asked for.
-        on_inactive: what becomes of the records of accounts that are not active.
+        policy: what the operator decides.
 
     Raises:
         ConfigError: topics are missing or not co-partitioned, or the deployment has another table
@@ -321,8 +338,7 @@ def create_stage(
         create_applier,
         _now_ms,
         confirmation(kafka, admissions),
-        is_repairing=is_repairing,
-        on_inactive=on_inactive,
+        policy,
     )
 
 

@@ -130,6 +130,8 @@ class RepoState:
         seen: the newest commit known to be signed, or None.
         waiting: what came while something was missing, to be judged behind the next snapshot.
         applying: the snapshot that is being applied; None unless one is.
+        deletion_us: since when the records of a deleted account wait for a confirmation, by the
+            receive time of that event; None unless they do.
         deleted_rev: the last revision that went with a deletion of the account, or None. Records
             up to it are gone or going, and commits up to it are ignored.
         is_purging: whether some of those records still wait for their tombstones.
@@ -148,6 +150,7 @@ class RepoState:
     seen: Signed | None = None
     waiting: tuple[Waiting, ...] = ()
     applying: Applying | None = None
+    deletion_us: int | None = None
     deleted_rev: Tid | None = None
     is_purging: bool = False
 
@@ -155,7 +158,9 @@ class RepoState:
     def pending_snapshot(self) -> int | None:
         """Offset of the snapshot that there is work to do for, or None."""
         applying = self.applying
-        return None if applying is None or applying.is_lost else applying.snapshot_offset
+        if applying is None or applying.is_lost or self.deletion_us is not None:
+            return None
+        return applying.snapshot_offset
 
 
 _NOTHING_SIGNED = (None, None, None)
@@ -194,6 +199,7 @@ def encode_repo(state: RepoState) -> bytes:
             "seen_data": seen[2],
             "waiting": [waiting._asdict() for waiting in state.waiting],
             "applying": None if state.applying is None else _applying_fields(state.applying),
+            "deletion_us": state.deletion_us,
             "deleted_rev": state.deleted_rev,
             "purging": state.is_purging,
             **state.source._asdict(),
@@ -241,6 +247,7 @@ def parse_repo(value: bytes) -> RepoState:
             seen=seen,
             waiting=tuple([Waiting(**waiting) for waiting in found["waiting"]]),
             applying=None if found["applying"] is None else _applying(found),
+            deletion_us=found.get("deletion_us"),  # the first states had none
             deleted_rev=found["deleted_rev"],
             is_purging=found["purging"],
         )

@@ -3,6 +3,8 @@ r"""One partition's state on disk: a cache of `repos` and `latest.*` in RocksDB.
     m                       what the store is and how far it has come (JSON)
     r<did>                  the repository, as in `repos`
     g<did>                  empty; the repository's records are being purged
+    d<did>                  the records of the repository wait until its deletion is confirmed:
+                            since when (8 bytes)
     a<did>                  a snapshot of the repository is being applied: its offset (8 bytes)
     p<did>\0<path>          CID (36 bytes) and revision (13) of a record
 
@@ -28,10 +30,10 @@ from pipelines.kafka.copies import CopyMeta
 from pipelines.rocks import open_rocks, put, put_meta, scan
 
 # Raised when the layout changes: a store of another format is built anew.
-FORMAT = 2
+FORMAT = 3
 
-_REPO, _PURGING, _APPLYING, _RECORD = b"r", b"g", b"a", b"p"
-_OFFSET_BYTES = 8
+_REPO, _PURGING, _DELETED, _APPLYING, _RECORD = b"r", b"g", b"d", b"a", b"p"
+_NUMBER_BYTES = 8
 
 
 class Record(NamedTuple):
@@ -64,6 +66,8 @@ class Changes:
     Attributes:
         repos: value in `repos` by DID; None removes.
         purging: whether a repository's records are being purged, by DID, where that changed.
+        deleted: since when a deletion waits for a confirmation, by DID, where that changed; None
+            for none.
         applying: offset of the snapshot that is being applied, by DID, where that changed; None
             for none.
         records: by DID and path; None removes.
@@ -71,11 +75,12 @@ class Changes:
 
     repos: dict[Did, bytes | None] = field(default_factory=dict)
     purging: dict[Did, bool] = field(default_factory=dict)
+    deleted: dict[Did, int | None] = field(default_factory=dict)
     applying: dict[Did, int | None] = field(default_factory=dict)
     records: dict[tuple[Did, str], Record | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.repos or self.records or self.purging or self.applying)
+        return bool(self.repos or self.records or self.purging or self.deleted or self.applying)
 
 
 class Store:
@@ -128,10 +133,13 @@ class Store:
         value = self._db.get(_record_prefix(did) + path.encode())
         return None if value is None else _parse_record(value)
 
+    def deleted(self) -> Iterator[tuple[Did, int]]:
+        """Yields the repositories whose deletion waits for a confirmation, and since when."""
+        return self._numbers(_DELETED)
+
     def applying(self) -> Iterator[tuple[Did, int]]:
         """Yields the repositories that a snapshot is being applied to, and its offset."""
-        for key, value in scan(self._db, _APPLYING):
-            yield Did(key[1:].decode()), int.from_bytes(value)
+        return self._numbers(_APPLYING)
 
     def records(self, did: Did, after_path: str | None = None) -> Iterator[tuple[str, Record]]:
         """Yields a repository's records as path and record, in the order of the paths' bytes.
@@ -153,15 +161,20 @@ class Store:
             put(batch, _REPO + did.encode(), value)
         for did, is_purging in changes.purging.items():
             put(batch, _PURGING + did.encode(), b"" if is_purging else None)
-        for did, offset in changes.applying.items():
-            value = None if offset is None else offset.to_bytes(_OFFSET_BYTES)
-            put(batch, _APPLYING + did.encode(), value)
+        for prefix, numbers in ((_DELETED, changes.deleted), (_APPLYING, changes.applying)):
+            for did, number in numbers.items():
+                value = None if number is None else number.to_bytes(_NUMBER_BYTES)
+                put(batch, prefix + did.encode(), value)
         for (did, path), record in changes.records.items():
             value = None if record is None else record.cid + record.rev.encode()
             put(batch, _record_prefix(did) + path.encode(), value)
         put_meta(batch, FORMAT, _members(meta))
         self._db.write(batch)
         self.meta = meta
+
+    def _numbers(self, prefix: bytes) -> Iterator[tuple[Did, int]]:
+        for key, value in scan(self._db, prefix):
+            yield Did(key[1:].decode()), int.from_bytes(value)
 
 
 def _record_prefix(did: Did) -> bytes:

@@ -2,29 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import StrEnum
 from typing import NamedTuple
 
 from pipelines import logs
 from pipelines.atproto.syntax import Tid
+from pipelines.compact.accounts import Policy, without_repository
 from pipelines.compact.events import CommitEvent, Event, EventOp, Source
 from pipelines.compact.held import HeldPartition
 from pipelines.compact.outputs import OutputTopics, record_messages, repo_message
-from pipelines.compact.reducer import without_repository
 from pipelines.compact.repair import request_for
 from pipelines.compact.state import RepoState, Sync
 from pipelines.kafka.counts import Tally
 from pipelines.kafka.messages import OutputMessage
-from pipelines.repair.requests import request_message
+from pipelines.repair.requests import Cause, request_message
 
 _log = logs.get_logger("compact")
-
-
-class OnInactive(StrEnum):
-    """What becomes of the records of an account that is not active and not deleted."""
-
-    KEEP = "keep"  # readers hide them, by `repos`
-    PURGE = "purge"  # they get their tombstones, as those of a deleted account
 
 
 class Change(NamedTuple):
@@ -44,22 +36,18 @@ class Change(NamedTuple):
 class Writer:
     """Takes changes over; a repository that is broken by one is asked for with it."""
 
-    def __init__(
-        self, topics: OutputTopics, tally: Tally, *, is_repairing: bool, on_inactive: OnInactive
-    ) -> None:
+    def __init__(self, topics: OutputTopics, tally: Tally, policy: Policy) -> None:
         """Wires the writer.
 
         Args:
             topics: where outputs go.
             tally: counts what is written.
-            is_repairing: whether broken repositories are asked for.
-            on_inactive: what becomes of the records of accounts that are not active.
+            policy: what the operator decides.
         """
         self._topics = topics
         self._tally = tally
-        self._is_repairing = is_repairing
+        self._policy = policy
         self._names = {topics.repos: "repos", topics.resyncs: "resyncs"}
-        self._on_inactive = on_inactive
 
     def write(
         self,
@@ -77,12 +65,17 @@ class Writer:
             change: what happens to the records; None for nothing.
         """
         known = held.repo(state.did)
-        if self._on_inactive is OnInactive.PURGE and not state.active:
+        if self._policy.purges_at_once(state):
             state = without_repository(state)
         request = None
-        if self._is_repairing:
+        if self._policy.is_repairing:
             request = request_for(known, state, state.source.received_us)
-        if request is not None and state.reason is not None:
+        # Whether an account is gone says nothing of what is missing.
+        if (
+            request is not None
+            and request.cause is not Cause.DELETION
+            and state.reason is not None
+        ):
             state = replace(state, requested_us=request.requested_us)
         _tell(known, state, partition)
         held.put(state, change and change.rev, change.ops if change else ())

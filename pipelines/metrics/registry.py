@@ -235,6 +235,13 @@ METRICS: Final = (
         Group("repos"),
         "sync",
     ),
+    _gauge(
+        "deletions",
+        "accounts",
+        "deleted accounts whose records wait for somebody to confirm the deletion",
+        Group("deletions"),
+        "what",
+    ),
     _counter(
         "audited",
         "repositories",

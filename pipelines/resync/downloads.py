@@ -39,6 +39,7 @@ from pipelines.identity.lookups import DidResolver
 from pipelines.identity.streams import StreamLimits
 from pipelines.loop_thread import LoopThread
 from pipelines.repair.manifests import RepoError
+from pipelines.repair.requests import Cause
 from pipelines.resync.jobs import Job
 from pipelines.resync.schedule import Start
 from pipelines.resync.sources import Source, choose_source
@@ -51,7 +52,7 @@ PROVING_THREADS: Final = 4
 LARGE_BYTES: Final = 64 * 1024 * 1024
 LARGE_COUNT: Final = 2
 # A DID that does not exist may be a new one, which is not known everywhere yet: only after so many
-# tries, three minutes, is it gone.
+# tries, three minutes, is it gone. One whose account was announced as deleted is gone at once.
 GONE_ATTEMPTS: Final = 2
 # Until the disk is tried again, or a host that is left alone without having said for how long.
 RETRY_S: Final = 10.0
@@ -260,7 +261,8 @@ class Downloads:
         except IdentityUnavailableError as error:
             return _unavailable(start, error, is_last_source=True)
         except IdentityError as error:
-            if error.reason is Reason.IDENTITY_NOT_FOUND and job.attempts >= GONE_ATTEMPTS:
+            is_sure = job.attempts >= GONE_ATTEMPTS or job.cause is Cause.DELETION
+            if error.reason is Reason.IDENTITY_NOT_FOUND and is_sure:
                 host = host_name(self._resolver.source_of(job.did))
                 return Missing(start, RepoError.NOT_FOUND, "deleted", host, asked_us)
             return Failed(start, str(error), is_last_source=True)

@@ -1373,6 +1373,10 @@ class Repository(TypedDict):
             repaired; 256 at most, else the oldest is forgotten. Source: stage.
         applying: The snapshot that the records are being brought to, and how far that is; null if
             none is. Source: stage.
+        deletion_us: Since when the account counts as deleted and its records wait for a
+            confirmation, by received_us of its #account: they are still in latest.*, and nobody
+            may show them. Null if none wait. Unit: microseconds since 1970-01-01T00:00:00Z.
+            Source: clock.
         deleted_rev: Last revision that went with a deletion of the account: records up to it are
             gone or going. Null if there was no deletion. Source: signed.
         purging: Whether some of those records still wait for their tombstones. Source: stage.
@@ -1411,6 +1415,7 @@ class Repository(TypedDict):
     seen_data: str | None
     waiting: list[RepositoryWaiting]
     applying: RepositoryApplying | None
+    deletion_us: int | None
     deleted_rev: str | None
     purging: bool
     host: str

@@ -26,6 +26,7 @@ _PRESENT_GROUPS = frozenset(
         "parked",
         "refused_lately",
         "repos",
+        "deletions",
         "repairs",
         "last_minute",
         "last_minute_languages",

@@ -73,7 +73,11 @@ def network_of(options: tuple[str, ...]) -> Child:
 
 
 def stages_of(
-    kafka: KafkaConfig, upstream: Upstream, size: Size, shared: tuple[str, ...] = ()
+    kafka: KafkaConfig,
+    upstream: Upstream,
+    size: Size,
+    shared: tuple[str, ...] = (),
+    compact: tuple[str, ...] = (),
 ) -> list[Child]:
     """Returns the stages of a pipeline.
 
@@ -82,6 +86,7 @@ def stages_of(
         upstream: where events come from.
         size: how many processes.
         shared: options before the command, for all of them.
+        compact: options of compact.
     """
     servers, prefix = kafka.bootstrap_servers, kafka.topic_prefix
     admitted = [option for nsid in kafka.admitted or () for option in ("--admit", nsid)]
@@ -104,7 +109,7 @@ def stages_of(
     return [
         *numbered("bridge", 1, 0, *relays, "--cursor", upstream.cursor),
         *numbered("explode", size.workers_count, 1, *identities),
-        *numbered("compact", size.compactors_count, 2),
+        *numbered("compact", size.compactors_count, 2, *compact),
         *numbered("resync", 1, 2, *identities, *servers_option),
         *numbered("analytics", 1, 2),
         Child("crawl", "sweep", (*shared, "sweep", "--follow", *relays, *cluster), stop_order=1),

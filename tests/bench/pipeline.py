@@ -34,7 +34,7 @@ from support.kafka import wait_until
 from support.pipeline import Pipeline, Stage, running_pipeline
 
 from pipelines.compact import service as compact
-from pipelines.compact.writer import OnInactive
+from pipelines.compact.accounts import Policy
 from pipelines.config import KafkaConfig
 from pipelines.kafka.clients import create_admin
 from pipelines.kafka.reading import read_to_end
@@ -285,9 +285,7 @@ def _measure_delay(paced: _Run) -> None:
 def _rebuild(kafka: KafkaConfig) -> str:
     """Makes the stores of compact anew from the topics; returns what there is to say of it."""
     with tempfile.TemporaryDirectory(prefix="standpipe-bench-") as folder:
-        stage = compact.create_stage(
-            kafka, Path(folder), is_repairing=False, on_inactive=OnInactive.KEEP
-        )
+        stage = compact.create_stage(kafka, Path(folder), Policy(is_repairing=False))
         cpu_s, started_s = time.process_time(), time.perf_counter()
         for _ in stage.restore(range(PARTITIONS)):
             pass

@@ -15,7 +15,7 @@ from support.events import DID, rev
 from pipelines.atproto import cbor
 from pipelines.atproto.cid import cid_of
 from pipelines.compact import service
-from pipelines.compact.writer import OnInactive
+from pipelines.compact.accounts import Policy
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import apply, plan
 from pipelines.kafka.counts import LoopCounts
@@ -52,7 +52,7 @@ def run(_rounds: int) -> None:
 
 def _measure(kafka: KafkaConfig, folder: Path, what: str) -> None:
     counts = LoopCounts()
-    stage = service.create_stage(kafka, folder, is_repairing=True, on_inactive=OnInactive.KEEP)
+    stage = service.create_stage(kafka, folder, Policy())
     moments: list[tuple[float, float]] = []
 
     def is_done() -> bool:

@@ -16,6 +16,7 @@ from pipelines.atproto.car import read_car
 from pipelines.atproto.cid import cid_of, encode_cid, parse_cid
 from pipelines.atproto.commit import parse_commit
 from pipelines.captures import read_frames
+from pipelines.compact.accounts import DEFAULT_PURGE_AFTER_S
 from pipelines.config import KafkaConfig
 from pipelines.kafka.messages import OutputMessage
 from pipelines.sim.network import load_network
@@ -48,7 +49,8 @@ def test_the_state_is_that_of_the_real_repositories(
         SimServer(load_network(folder)) as sim,
         running_pipeline(config, sim.addresses, tmp_path, PARTITIONS) as pipeline,
     ):
-        stages = [pipeline.start_bridge(), pipeline.start_worker("0"), pipeline.start_compact()]
+        stages = [pipeline.start_bridge(), pipeline.start_worker("0")]
+        stages.append(pipeline.start_compact(purge_after_s=DEFAULT_PURGE_AFTER_S))
         events = config.topic("events")
         wait_until(
             lambda: len(read_committed(config, events)) >= frames_count,
@@ -68,6 +70,10 @@ def test_the_state_is_that_of_the_real_repositories(
             if repo["sync"] == "desynchronized"
         }
         assert broken == DESYNCHRONIZED
+        # Nobody has confirmed a deletion yet.
+        unconfirmed = [did for did, repo in events_alone.repos.items() if repo["deletion_us"]]
+        assert len(unconfirmed) == DELETED_COUNT
+        assert events_alone.records.keys() >= set(unconfirmed)
 
         stages.append(pipeline.start_resync())
         wait_until(lambda: not unrepaired(read_latest(config)), "all repairs")
@@ -76,7 +82,7 @@ def test_the_state_is_that_of_the_real_repositories(
     latest = read_latest(config)
     assert latest.repos.keys() == accounts.keys()
     deleted = [did for did, repo in latest.repos.items() if repo["status"] == "deleted"]
-    assert len(deleted) == DELETED_COUNT
+    assert sorted(deleted) == sorted(unconfirmed)
     assert not latest.records.keys() & set(deleted)
     assert all(latest.repos[did]["sync"] == "unknown" for did in deleted)
 
@@ -136,11 +142,13 @@ def test_the_state_is_that_of_the_real_repositories(
 
 
 def unrepaired(latest: Latest) -> list[str]:
-    """Returns the repositories that may be shown, and of which something is missing."""
+    """Returns the repositories of which something is missing, or there that has to go."""
     return [
         did
         for did, repo in latest.repos.items()
-        if repo["active"] and repo["sync"] != "synchronized"
+        if (repo["active"] and repo["sync"] != "synchronized")
+        or repo["deletion_us"] is not None
+        or repo["purging"]
     ]
 
 

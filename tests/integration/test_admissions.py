@@ -12,8 +12,8 @@ from support.frames import NOW_US, publish_frames
 from support.kafka import read_committed, read_decided, wait_until
 
 from pipelines.captures import read_frames
+from pipelines.compact.accounts import Policy
 from pipelines.compact.service import create_stage as create_compact
-from pipelines.compact.writer import OnInactive
 from pipelines.config import KafkaConfig
 from pipelines.errors import ConfigError
 from pipelines.explode import service
@@ -82,7 +82,7 @@ def test_who_admits_other_collections_does_not_join(
     with pytest.raises(ConfigError, match=differing):
         service.create_stage(new, Resolver("https://plc.example"), tmp_path)
     with pytest.raises(ConfigError, match=differing):
-        create_compact(new, tmp_path, is_repairing=True, on_inactive=OnInactive.KEEP)
+        create_compact(new, tmp_path, Policy())
     planned = standpipe(
         *("topics", "plan", "--topic-prefix", new.topic_prefix),
         *("--bootstrap-servers", new.bootstrap_servers),

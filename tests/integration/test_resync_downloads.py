@@ -73,8 +73,15 @@ class Fetching:
         )
         return self.downloads
 
-    def start(self, did: Did = DID, *, attempts: int = 0, host: str | None = None) -> Start:
-        request = Request(did, Cause.BACKFILL, None, None, host, 1_790_000_000_000_000)
+    def start(
+        self,
+        did: Did = DID,
+        *,
+        attempts: int = 0,
+        host: str | None = None,
+        cause: Cause = Cause.BACKFILL,
+    ) -> Start:
+        request = Request(did, cause, None, None, host, 1_790_000_000_000_000)
         job: Job = job_of(request, 0, None, 0)
         for _ in range(attempts):
             job = failed(job, "no", 0, is_last_source=True)
@@ -181,6 +188,12 @@ def test_an_account_that_does_not_exist_may_be_a_new_one(fetching: Fetching) -> 
     assert isinstance(gone, Missing)
     assert (gone.error, gone.status) == (RepoError.NOT_FOUND, "deleted")
     assert gone.host == "directory.example"
+
+
+def test_one_that_was_announced_as_deleted_is_no_new_one(fetching: Fetching) -> None:
+    gone = fetching.look_up(fetching.start(OTHER_DID, cause=Cause.DELETION))
+    assert isinstance(gone, Missing)
+    assert (gone.error, gone.status) == (RepoError.NOT_FOUND, "deleted")
 
 
 # --- downloads

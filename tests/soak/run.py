@@ -47,6 +47,8 @@ LOOK_INTERVAL_S = 2.0
 TELL_INTERVAL_S = 60.0
 _MIB = 1024 * 1024
 # Not a part of the pipeline: it keeps every record of the network, so that it can tell the truth.
+# Deletions do not wait to be confirmed: the run is compared as soon as every event is through.
+_AT_ONCE = ("--purge-after", "0")
 _GROWS_BY_RIGHT = frozenset({"sim.0"})
 # A stage that has not filled its store's memory in one half goes on filling it, up to its limits.
 _STORE_BYTES = {"compact.0": DEFAULT_PARTITIONS_COUNT * (MEMTABLE_BYTES + BLOCK_CACHE_BYTES)}
@@ -181,7 +183,9 @@ def _run(kafka: KafkaConfig, folder: Path, options: argparse.Namespace, watcher:
         failure = run(
             runner,
             network,
-            lambda upstream: stages_of(kafka, upstream, Size(options.workers, 1)),
+            lambda upstream: stages_of(
+                kafka, upstream, Size(options.workers, 1), compact=_AT_ONCE
+            ),
             should_stop,
             lambda: None,
         )

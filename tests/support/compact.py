@@ -9,8 +9,11 @@ from typing import Self
 from support.kafka import is_caught_up, wait_until
 
 from pipelines.compact import service
-from pipelines.compact.writer import OnInactive
+from pipelines.compact.accounts import Policy
 from pipelines.config import KafkaConfig
+
+# What is not about deletions does not wait for anybody to confirm them.
+AT_ONCE = Policy(purge_after_s=0)
 
 
 class Running:
@@ -21,12 +24,12 @@ class Running:
         config: KafkaConfig,
         folder: Path,
         slot: str = "0",
-        on_inactive: OnInactive = OnInactive.KEEP,
+        policy: Policy = AT_ONCE,
     ) -> None:
         self._config = config
         self._folder = folder
         self._slot = slot
-        self._on_inactive = on_inactive
+        self._policy = policy
         self._stop = threading.Event()
         self._failures: list[BaseException] = []
         self._thread = threading.Thread(target=self._run)
@@ -43,8 +46,7 @@ class Running:
             self._config,
             self._folder,
             slot=self._slot,
-            is_repairing=True,
-            on_inactive=self._on_inactive,
+            policy=self._policy,
             should_stop=self._stop.is_set,
         )
 

@@ -15,6 +15,7 @@ from support.network import DirectoryKeys
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.frames import Action
 from pipelines.atproto.syntax import Did
+from pipelines.compact.accounts import without_repository
 from pipelines.compact.events import Signed, parse_event
 from pipelines.compact.events import Source as CompactSource
 from pipelines.compact.reducer import Outcome, reduce_event
@@ -85,7 +86,10 @@ class Reader:
         self.outcomes[reduction.outcome] += 1
         if reduction.state is None:
             return
-        state = self.states[did] = reduction.state
+        state = reduction.state
+        if state.deletion_us is not None:
+            state = without_repository(state)  # nobody is asked whether it is so
+        self.states[did] = state
         paths = self.paths.setdefault(did, {})
         for op in reduction.ops:
             if op.action is Action.DELETE:

@@ -12,6 +12,7 @@ from support.events import DID, commit, create, encode_event, rev
 
 from pipelines.atproto.cid import encode_cid
 from pipelines.compact import applying as applying_module
+from pipelines.compact.accounts import Policy
 from pipelines.compact.applying import CHECK_SLICE_BYTES, PATIENCE_MS, RETRY_MS, Applier
 from pipelines.compact.events import CommitEvent
 from pipelines.compact.held import HeldPartition
@@ -20,7 +21,7 @@ from pipelines.compact.reducer import reduce_event
 from pipelines.compact.repair import reduce_answer
 from pipelines.compact.state import RepoState, Sync
 from pipelines.compact.store import Changes, Meta, Store
-from pipelines.compact.writer import OnInactive, Writer, change_of
+from pipelines.compact.writer import Writer, change_of
 from pipelines.errors import BrokerUnavailableError, TopicShortError
 from pipelines.kafka.counts import Tally
 from pipelines.kafka.messages import InputMessage, OutputMessage
@@ -87,7 +88,7 @@ class Bench:
             store.write(Changes(), Meta({"t": "id"}))
         self.held = HeldPartition(store)
         self.tally = Tally()
-        self.writer = Writer(TOPICS, self.tally, is_repairing=True, on_inactive=OnInactive.KEEP)
+        self.writer = Writer(TOPICS, self.tally, Policy())
         self.applier = self.create_applier()
         self.outputs: list[OutputMessage] = []
 

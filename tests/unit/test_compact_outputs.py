@@ -10,6 +10,7 @@ from support.events import DID, account, commit, create, delete, refused, rev, s
 
 from pipelines.atproto.frames import Action
 from pipelines.atproto.syntax import RecordKey
+from pipelines.compact.accounts import without_repository
 from pipelines.compact.events import (
     Body,
     CommitEvent,
@@ -161,7 +162,8 @@ def test_the_tombstone_of_a_deleted_account_has_the_last_revision() -> None:
     ):
         state = reduce_event(state, event, 0).state
     assert state is not None
-    [message] = tombstone_messages(DID, "a.b.c/1", "x", state, PARTITION, TOPICS)
+    gone = without_repository(state)
+    [message] = tombstone_messages(DID, "a.b.c/1", "x", gone, PARTITION, TOPICS)
     assert (message.key, message.value) == (f"at://{DID}/a.b.c/1".encode(), None)
     assert dict(message.headers) == {
         "did": DID.encode(),

@@ -22,6 +22,7 @@ from support.events import (
 
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.mst import EMPTY_ROOT_CID
+from pipelines.compact.accounts import without_repository
 from pipelines.compact.events import Event
 from pipelines.compact.reducer import Outcome, reduce_event
 from pipelines.compact.state import Desync, Head, RepoState, Sync, encode_repo, parse_repo
@@ -203,36 +204,17 @@ def test_an_account_that_comes_back_goes_on_where_its_chain_allows() -> None:
     assert held(after(*back, sync(3))) == (rev(1), "desynchronized", Desync.SYNC_DATA)
 
 
-def test_a_deleted_account_has_no_repository() -> None:
-    """Spec: H-02, H-12."""
-    state = after(FIRST, commit(2, 1), account(3, active=False, status="deleted"))
-    assert held(state) == (None, "unknown", None)
-    assert (state.active, state.status, state.seen) == (False, "deleted", None)
-    assert (state.deleted_rev, state.is_purging) == (rev(2), True)
-
-
-def test_a_deletion_covers_what_was_only_seen() -> None:
-    state = after(FIRST, refused(5), account(6, active=False, status="deleted"))
-    assert state.deleted_rev == rev(5)
-    unknown = after(commit(5, 4), account(6, active=False, status="deleted"))
-    assert (unknown.deleted_rev, unknown.is_purging) == (rev(5), False)
-    assert after(account(1, active=False, status="deleted")).deleted_rev is None
-
-
-def test_a_second_deletion_does_not_forget_the_first() -> None:
-    gone = account(3, active=False, status="deleted")
-    again = account(4, active=False, status="deleted")
-    state = after(FIRST, commit(2, 1), gone, again)
-    assert (state.deleted_rev, state.is_purging) == (rev(2), True)
-
-
 def test_after_a_deletion_old_commits_stay_gone_and_a_first_one_begins_anew() -> None:
-    returned: list[Event] = [FIRST, account(2, active=False, status="deleted"), account(3)]
-    state = after(*returned)
+    gone = without_repository(after(FIRST, account(2, active=False, status="deleted")))
+    state = reduce_event(gone, account(3), 0).state
+    assert state is not None
     assert (state.active, state.sync) == (True, Sync.UNKNOWN)
     assert reduce_event(state, FIRST, 0).outcome is Outcome.STALE
-    assert held(after(*returned, commit(9, 8))) == (None, "desynchronized", "history.unknown")
-    anew = after(*returned, commit(4, None, create("a.b.c/1", "y")))
+    lacking = reduce_event(state, commit(9, 8), 0).state
+    assert lacking is not None
+    assert held(lacking) == (None, "desynchronized", "history.unknown")
+    anew = reduce_event(state, commit(4, None, create("a.b.c/1", "y")), 0).state
+    assert anew is not None
     assert held(anew) == (rev(4), "synchronized", None)
     assert (anew.deleted_rev, anew.is_purging) == (rev(1), True)
 

@@ -140,10 +140,11 @@ def test_a_stale_copy_is_ignored_and_asked_for_again(number: int) -> None:
 
 
 def test_a_snapshot_of_before_a_deletion_is_stale_and_one_of_it_is_not() -> None:
-    gone: list[Event] = [
+    gone: list[Event | Manifest] = [
         FIRST,
         commit(2, 1),
         account(3, active=False, status="deleted"),
+        absent(RepoError.NOT_FOUND, None, 1_000_003),
         account(4),
     ]
     state = after(*gone)
@@ -244,19 +245,6 @@ def test_what_is_held_after_all_waits_no_longer() -> None:
     assert (closed.sync, closed.waiting) == (Sync.SYNCHRONIZED, ())
 
 
-@pytest.mark.parametrize("has_merged", [False, True])
-def test_a_deletion_ends_the_repair_and_takes_its_records(has_merged: bool) -> None:
-    """Spec: H-02, H-12."""
-    state = after(SNAPSHOT, commit(6, 5))
-    state = after_slice(state, 1, 1, "a.b.c/1")
-    if has_merged:
-        state = merged(state)
-    gone = reduce_event(state, account(9, active=False, status="deleted"), 0).state
-    assert gone is not None
-    assert (gone.sync, gone.applying, gone.waiting) == (Sync.UNKNOWN, None, ())
-    assert (gone.deleted_rev, gone.is_purging, gone.pending_snapshot) == (rev(6), True, None)
-
-
 # --- chunks that are lost
 
 
@@ -308,10 +296,9 @@ def test_a_break_is_asked_for_once() -> None:
     [
         ([FIRST], "suspended", None, rev(1)),
         ([FIRST, commit(4, 3)], "takendown", "chain.since", rev(4)),
-        ([FIRST], "deleted", None, None),
         ([], "deactivated", None, None),
     ],
-    ids=["whole", "broken", "deleted", "unknown"],
+    ids=["whole", "broken", "unknown"],
 )
 def test_an_account_that_returns_is_asked_for(
     before: list[Event], status: str, reason: str | None, min_rev: str | None

@@ -11,6 +11,7 @@ from support.events import DID, account, commit, create, delete, rev
 from pipelines.atproto.cid import cid_of, encode_cid
 from pipelines.atproto.syntax import Did
 from pipelines.compact import held as held_module
+from pipelines.compact.accounts import without_repository
 from pipelines.compact.events import CommitEvent, Event
 from pipelines.compact.held import HeldPartition
 from pipelines.compact.reducer import reduce_event
@@ -53,19 +54,25 @@ def test_what_was_written_is_there_after_opening_again(folder: Path) -> None:
     record = Record(cid_of(b"0"), rev(1))
     meta = Meta({"t": "id"}, {"t": 7}, written_ms=5)
     meta.repos_count[Sync.SYNCHRONIZED] = 2
-    changes = Changes({DID: b"state"}, {DID: True}, {DID: 2**40}, {(DID, "a.b.c/1"): record})
-    store.write(changes, meta)
+    of_record = (DID, "a.b.c/1")
+    store.write(
+        Changes({DID: b"s"}, {DID: True}, {DID: 7}, {DID: 2**40}, {of_record: record}), meta
+    )
     store.close()
     store = Store(folder)
     assert store.meta == meta
-    assert store.repo(DID) == b"state"
+    assert store.repo(DID) == b"s"
     assert store.repo(OTHER_DID) is None
     assert list(store.purging()) == [DID]
     assert list(store.records(DID)) == [("a.b.c/1", record)]
+    assert list(store.deleted()) == [(DID, 7)]
     assert list(store.applying()) == [(DID, 2**40)]
-    store.write(Changes({DID: None}, {DID: False}, {DID: None}, {(DID, "a.b.c/1"): None}), meta)
+    store.write(
+        Changes({DID: None}, {DID: False}, {DID: None}, {DID: None}, {of_record: None}), meta
+    )
     assert store.repo(DID) is None
-    assert [*store.purging(), *store.applying(), *store.records(DID)] == []
+    left = [*store.purging(), *store.deleted(), *store.applying(), *store.records(DID)]
+    assert left == []
     store.close()
 
 
@@ -164,13 +171,39 @@ def test_purging_and_counts_follow_the_commits(folder: Path) -> None:
     apply(held, FIRST)
     held.commit({}, now_ms=1)
     apply(held, account(3, active=False, status="deleted"))
-    assert held.purging == set()
+    assert (held.first_deleted, held.deleted_count) == (None, 0)
     held.commit({}, now_ms=2)
-    assert held.purging == {DID}
+    assert (held.first_deleted, held.deleted_count) == ((DID, 1_000_003), 1)
+    held.close()
+    held = HeldPartition(Store(folder))
+    assert (held.first_deleted, held.purging) == ((DID, 1_000_003), set())
+    state = held.repo(DID)
+    assert state is not None
+    held.put(without_repository(state), None, ())
+    assert held.purging == set()
+    held.commit({}, now_ms=3)
+    assert (held.first_deleted, held.purging) == (None, {DID})
     assert held.repos_count == {Sync.UNKNOWN: 1}
     held.close()
     held = HeldPartition(Store(folder))
-    assert held.purging == {DID}
+    assert (held.first_deleted, held.purging) == (None, {DID})
+    held.close()
+
+
+def test_of_deletions_the_one_that_waits_for_longest_comes_first(folder: Path) -> None:
+    held = HeldPartition(fresh(folder))
+    dids = [Did(f"did:plc:{n}") for n in (3, 1, 2)]
+    for number, did in enumerate(dids, 1):
+        apply(held, commit(1, None, create("a.b.c/1", CIDS[0]), did=did))
+        apply(held, account(number, active=False, status="deleted", did=did))
+        held.commit({}, now_ms=1)
+    assert held.first_deleted == (dids[0], 1_000_001)
+    apply(held, account(9, did=dids[0]))
+    held.commit({}, now_ms=2)
+    assert held.first_deleted == (dids[1], 1_000_002)
+    held.close()
+    held = HeldPartition(Store(folder))
+    assert (held.first_deleted, held.deleted_count) == ((dids[1], 1_000_002), 2)
     held.close()
 
 

@@ -8,13 +8,14 @@ import pytest
 from support.events import DID, account, commit, create, rev
 
 from pipelines.atproto.cid import cid_of, encode_cid
+from pipelines.compact.accounts import OnInactive, Policy
 from pipelines.compact.events import Event
 from pipelines.compact.held import HeldPartition
 from pipelines.compact.outputs import OutputTopics
 from pipelines.compact.reducer import reduce_event
 from pipelines.compact.state import RepoState, Sync
 from pipelines.compact.store import Changes, Meta, Store
-from pipelines.compact.writer import OnInactive, Writer, change_of
+from pipelines.compact.writer import Writer, change_of
 from pipelines.kafka.counts import Tally
 
 TOPICS = OutputTopics("p.repos", "p.resyncs", "p.latest.other", {})
@@ -34,14 +35,10 @@ def held(tmp_path: Path) -> Iterator[HeldPartition]:
 class Course:
     """Events through a writer, each committed by itself."""
 
-    def __init__(
-        self, held: HeldPartition, on_inactive: OnInactive, *, is_repairing: bool = True
-    ) -> None:
+    def __init__(self, held: HeldPartition, policy: Policy) -> None:
         self._held = held
         self.tally = Tally()
-        self._writer = Writer(
-            TOPICS, self.tally, is_repairing=is_repairing, on_inactive=on_inactive
-        )
+        self._writer = Writer(TOPICS, self.tally, policy)
         self.requests: list[tuple[str, str | None]] = []
 
     def run(self, *events: Event) -> RepoState:
@@ -63,14 +60,14 @@ class Course:
 
 def test_records_of_an_inactive_account_are_kept(held: HeldPartition) -> None:
     """Spec: H-02."""
-    kept = Course(held, OnInactive.KEEP).run(FIRST, SUSPENDED)
+    kept = Course(held, Policy()).run(FIRST, SUSPENDED)
     assert (kept.status, kept.sync, kept.is_purging) == ("suspended", Sync.SYNCHRONIZED, False)
     assert kept.head is not None
 
 
 def test_with_purge_they_go_and_the_account_s_return_asks_for_them(held: HeldPartition) -> None:
     """Spec: H-03."""
-    course = Course(held, OnInactive.PURGE)
+    course = Course(held, Policy(on_inactive=OnInactive.PURGE))
     gone = course.run(FIRST, SUSPENDED)
     assert (gone.status, gone.sync, gone.head) == ("suspended", Sync.UNKNOWN, None)
     assert (gone.deleted_rev, gone.is_purging, held.purging) == (rev(1), True, {DID})
@@ -81,7 +78,7 @@ def test_with_purge_they_go_and_the_account_s_return_asks_for_them(held: HeldPar
 
 
 def test_a_break_is_asked_for_once_with_the_event_that_shows_it(held: HeldPartition) -> None:
-    course = Course(held, OnInactive.KEEP)
+    course = Course(held, Policy())
     state = course.run(FIRST, commit(4, 3), commit(6, 5), account(7), commit(8, 7))
     assert course.requests == [("desynchronized", rev(4))]
     assert state.requested_us == 1_000_004
@@ -91,10 +88,10 @@ def test_a_break_is_asked_for_once_with_the_event_that_shows_it(held: HeldPartit
 
 
 def test_nothing_is_asked_for_without_repair(held: HeldPartition) -> None:
-    course = Course(held, OnInactive.KEEP, is_repairing=False)
+    course = Course(held, Policy(is_repairing=False))
     state = course.run(FIRST, commit(4, 3), SUSPENDED, account(5))
     assert (course.requests, state.requested_us) == ([], None)
     # Switched on, the next event makes up for it.
-    later = Course(held, OnInactive.KEEP)
+    later = Course(held, Policy())
     later.run(commit(6, 5))
     assert later.requests == [("desynchronized", rev(6))]

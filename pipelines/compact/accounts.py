@@ -1,0 +1,131 @@
+"""The status of an account, and what it does to its repository. Pure.
+
+    active again    the records are still there, and the repository is asked for: something may
+                    be missing (H-11)
+    not active      the records stay, for readers to hide, or go (`OnInactive`); commits are
+                    ignored (H-10)
+    deleted         the same at once; the records go when it is confirmed: the account's server
+                    says that it has no repository, or the directory that the account has no
+                    identity; at the latest after `Policy.purge_after_s`
+
+A deletion that waits is in the state, and so in `repos`: who gets the partition finds it there.
+
+Source: atproto.com/specs/account. spec: H-01, H-02, H-05, H-11, H-12
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from pipelines.atproto.syntax import parse_datetime
+from pipelines.compact.events import Source
+from pipelines.compact.state import AccountMark, RepoState, Sync
+
+DELETED: Final = "deleted"
+
+# How long the records of a deleted account wait for a confirmation: a server that is away for a
+# night can still be asked, and nobody has to read on the next day what was deleted.
+DEFAULT_PURGE_AFTER_S: Final = 86_400.0
+
+
+class OnInactive(StrEnum):
+    """What becomes of the records of an account that is not active and not deleted."""
+
+    KEEP = "keep"  # readers hide them, by `repos`
+    PURGE = "purge"  # they get their tombstones, as those of a deleted account
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator decides.
+
+    Attributes:
+        is_repairing: whether servers are asked for repositories.
+        on_inactive: what becomes of the records of accounts that are not active.
+        purge_after_s: how long those of a deleted account wait for a confirmation at most,
+            seconds; with 0 they go at once, and nobody is asked.
+    """
+
+    is_repairing: bool = True
+    on_inactive: OnInactive = OnInactive.KEEP
+    purge_after_s: float = DEFAULT_PURGE_AFTER_S
+
+    def purges_at_once(self, state: RepoState) -> bool:
+        """Tells whether the records of an account go now, whatever anybody confirms."""
+        if state.active:
+            return False
+        is_waiting = state.deletion_us is not None
+        return self.on_inactive is OnInactive.PURGE or (is_waiting and self.purge_after_s == 0)
+
+    def is_overdue(self, deletion_us: int, now_us: int) -> bool:
+        """Tells whether a deletion has waited for long enough.
+
+        Args:
+            deletion_us: since when it waits, microseconds since the epoch.
+            now_us: the time of day, likewise.
+        """
+        return now_us - deletion_us >= self.purge_after_s * 1_000_000
+
+
+def with_status(
+    state: RepoState, source: Source, mark: AccountMark, *, active: bool, status: str | None
+) -> RepoState:
+    """Returns the state after something was said of the account.
+
+    Args:
+        state: before.
+        source: where that comes from.
+        mark: who said it, and when.
+        active: whether the account may be shown.
+        status: why not, or None.
+    """
+    before_us = state.deletion_us
+    state = replace(
+        state, source=source, active=active, status=status, account=mark, deletion_us=None
+    )
+    if active:
+        return state
+    # What is missing by then is asked for when the account returns.
+    state = replace(state, requested_us=None)
+    if status != DELETED:
+        return state
+    if state.head is None and state.applying is None:
+        return without_repository(state)
+    return replace(state, deletion_us=mark.received_us if before_us is None else before_us)
+
+
+def is_older(mark: AccountMark, known: AccountMark | None) -> bool:
+    """Tells whether a status was said before the one we have: no chain orders the two."""
+    if known is None:
+        return False
+    if mark.seq is None or known.seq is None:
+        # What was received after the host had been asked is newer than its answer, whatever their
+        # clocks say: so the last event that comes decides, and no clock holds it up.
+        return mark.received_us < known.received_us
+    if mark.host != known.host:
+        # Sequence numbers of different hosts say nothing about each other; their clocks may.
+        return parse_datetime(mark.time) < parse_datetime(known.time)
+    # One that was set back begins its numbers anew, and its clock goes on.
+    is_earlier = parse_datetime(mark.time) <= parse_datetime(known.time)
+    return mark.seq <= known.seq and is_earlier
+
+
+def without_repository(state: RepoState) -> RepoState:
+    """Returns the state of an account whose records are to go, up to the newest known revision."""
+    revs = [signed.rev for signed in (state.seen, state.head and state.head.signed) if signed]
+    if state.deleted_rev is not None:
+        revs.append(state.deleted_rev)
+    return replace(
+        state,
+        sync=Sync.UNKNOWN,
+        reason=None,
+        desynchronized_us=None,
+        requested_us=None,
+        head=None,
+        seen=None,
+        waiting=(),
+        applying=None,
+        deletion_us=None,
+        deleted_rev=max(revs, default=None),
+        is_purging=state.is_purging or state.head is not None or state.applying is not None,
+    )
