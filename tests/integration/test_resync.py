@@ -35,11 +35,12 @@ from pipelines.identity import pace
 from pipelines.identity.offline import OfflineKeys
 from pipelines.kafka.admin import apply, plan
 from pipelines.kafka.messages import Position
+from pipelines.kafka.partition import partition_for
 from pipelines.repair.manifests import Absent, RepoError
 from pipelines.repair.requests import Cause
 from pipelines.resync import delivery, downloads, jobs, service, spool
 from pipelines.resync import schedule as schedule_module
-from pipelines.resync.service import Servers
+from pipelines.resync.service import Limits, Servers
 from pipelines.resync.stage import ResyncStage
 
 pytestmark = pytest.mark.broker
@@ -288,6 +289,47 @@ def test_another_worker_goes_on_where_one_was_stopped(
     tries = [m for m in read_committed(config, config.topic("repairs")) if m.value is not None]
     assert jobs.parse_job(tries[-1].value or b"").attempts == attempts + 1
     assert read_jobs(config) == {}
+
+
+def test_a_second_worker_makes_downloads_begin_anew_and_nothing_comes_twice(
+    config: KafkaConfig, pds: Pds, accounts: Accounts, tmp_path: Path
+) -> None:
+    """What was answered is not asked for again, by whoever has its partition now."""
+    is_let_go = threading.Event()
+    early, late = ([Did(f"did:plc:{letter * 24}") for letter in part] for part in ("abcd", "efgh"))
+    assert {partition_for(did, PARTITIONS) for did in early} == set(range(PARTITIONS))
+    assert {partition_for(did, PARTITIONS) for did in late} == set(range(PARTITIONS))
+
+    def once_let_go(answer: Handler) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            while not is_let_go.is_set():  # noqa: ASYNC110 - set by another thread
+                await asyncio.sleep(0.01)
+            return await answer(request)
+
+        return handler
+
+    for did in (*early, *late):
+        accounts.keys[did] = SIGNER.key
+        answer = car(export(VALUES, did=did, rev=wire.rev(5)).car())
+        pds.repos[did] = answer if did in early else once_let_go(answer)
+    # Those of a host come in turn: all are to be under way at once.
+    limits = Limits(host_count=len(late))
+    with ResyncWorker(config, accounts, tmp_path, limits=limits):
+        ask(config, *early)
+        wait_for_manifests(config, len(early))
+        ask(config, *late)
+        wait_until(lambda: all(pds.asked[did] for did in late), "downloads under way")
+        asked = {did: pds.asked[did] for did in late}
+        with ResyncWorker(config, accounts, tmp_path, slot="1", limits=limits):
+            wait_until(lambda: all(pds.asked[did] > asked[did] for did in late), "new downloads")
+            is_let_go.set()
+            wait_for_manifests(config, len(early) + len(late))
+            wait_until(lambda: not read_jobs(config), "all to be done")
+    written = read_snapshots(config)
+    assert sorted(found.manifest.did for found in written) == [*early, *late]
+    for found in written:
+        assert found.paths == {path: encode_cid(cid) for path, cid in EXPORT.records.items()}
+    assert {did: pds.asked[did] for did in early} == dict.fromkeys(early, 1)
 
 
 class KilledError(Exception):
