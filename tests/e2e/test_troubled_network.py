@@ -66,8 +66,8 @@ def test_the_state_is_the_truth_whatever_went_wrong(
             pipeline.start_compact(),
             pipeline.start_resync(),
         )
-        pipeline.start_bridge()
-        victims = [compact, resync, worker]
+        bridge = pipeline.start_bridge()
+        victims = [bridge, compact, resync, worker]
         for number, victim in enumerate(victims):
             wait_for_share(config, (number + choose.random()) / (len(victims) + 1))
             assert victim.is_running, victim.log()
