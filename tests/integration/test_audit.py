@@ -105,6 +105,36 @@ def test_repositories_are_compared_with_their_servers_and_asked_for_again(
     assert first == again != other
 
 
+def test_a_record_is_also_proven_by_its_server(
+    filled: Filled, capture_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spec: I-12: the same, a newer one, and that there is none."""
+    monkeypatch.setattr(servers, "ARRIVAL_PAUSE_S", 0.01)
+    uris: dict[str, str] = {}
+    for account in json.loads((capture_folder / "accounts.json").read_bytes()):
+        did = account["did"]
+        standing = expected_standing(filled.reduced.repos[did], account)
+        for uri in filled.reduced.latest():
+            if uri.startswith(f"at://{did}/"):
+                uris.setdefault(standing, uri)
+    absent = f"{uris['equal'].rpartition('/')[0]}/absent"
+    with SimServer(load_network(capture_folder)) as sim:
+        asked = ["--plc-url", sim.addresses.plc, "--pds-url", sim.addresses.pds, "--against-pds"]
+        asked += ["--identities", str(filled.identities)]
+        results = [
+            filled.run(uri, *asked, "--json") for uri in (uris["equal"], uris["behind"], absent)
+        ]
+        text = filled.run(uris["equal"], *asked).stdout
+    same, removed, never = (json.loads(result.stdout) for result in results)
+    assert [result.return_value for result in results] == [0, 1, 0]
+    assert (same["proof"], same["pds"]["standing"]) == ("proven", "equal")
+    # The recording ends before the commit that removes it.
+    assert (removed["proof"], removed["pds"]["standing"]) == ("proven", "behind")
+    assert "the server has record none" in removed["pds"]["problem"]
+    assert (never["proof"], never["pds"]["standing"]) == (None, "equal")
+    assert f"server     equal: proves the same in revision {same['pds']['rev']}" in text
+
+
 def expected_standing(repo: RepoState, account: dict[str, Any]) -> str:
     """Returns what has to come out, by the recording's own description."""
     server = account["latestCommit"]
