@@ -7,8 +7,8 @@ off and written again.
 """
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -115,7 +115,8 @@ class FileOutput:
                 self._file.close()
 
     def _keep(self, progress: Progress) -> None:
-        write_whole(self._state, encode_progress(progress))
+        with writing_whole(self._state) as file:
+            file.write(encode_progress(progress))
 
     def _cannot(self, verb: str, path: Path, error: OSError) -> OutputError:
         remedy = "; make room, and run the same command again to go on where it was"
@@ -159,19 +160,24 @@ class StreamOutput:
         """As of `Output`."""
 
 
-def write_whole(path: Path, content: bytes) -> None:
+@contextmanager
+def writing_whole(path: Path) -> Iterator[BinaryIO]:
     """Replaces a file, so that whoever reads it has the old content or the new one.
 
-    Args:
-        path: the file.
-        content: what is in it afterwards, also after a loss of power.
+    Yields:
+        A file for the new content, which is there after a loss of power, too, once this has ended.
 
     Raises:
         OSError: it cannot be written; the old content is there.
     """
-    beside = path.with_name(f"{path.name}.new")
-    with beside.open("wb") as file:
-        file.write(content)
+    unfinished = unfinished_of(path)
+    with unfinished.open("wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
-    beside.replace(path)
+    unfinished.replace(path)
+
+
+def unfinished_of(path: Path) -> Path:
+    """Returns where `writing_whole` writes until a file is whole; a kill leaves it there."""
+    return path.with_name(f"{path.name}.new")

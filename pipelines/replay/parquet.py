@@ -16,7 +16,6 @@ block covers stand in its metadata (`standpipe.ranges`).
 A directory that is whole is gone on with by the same command: with what has come since.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +31,7 @@ from pipelines.errors import ConfigError
 from pipelines.kafka.messages import InputMessage, Position
 from pipelines.kafka.topics import OTHER, TopicSpec
 from pipelines.replay.columns import COLLECTION, Column, Type, columns_of, row_of
-from pipelines.replay.files import write_whole
+from pipelines.replay.files import unfinished_of, writing_whole
 from pipelines.replay.outputs import OutputError
 from pipelines.replay.planning import Plan
 from pipelines.replay.progress import (
@@ -128,7 +127,7 @@ class ParquetOutput:
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            if any(self._folder.iterdir()):
+            if set(self._folder.iterdir()) - {unfinished_of(self._state)}:
                 raise ConfigError(
                     f"{self._folder} is not empty, and no replay made it: name another directory"
                 )
@@ -148,7 +147,8 @@ class ParquetOutput:
             path = folder / f"part-{progress.blocks_count:06}.parquet"
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                _write_table(path, table)
+                with writing_whole(path) as file:
+                    pq.write_table(table, file, compression="zstd")
             except OSError as error:
                 raise self._cannot("write", path, error) from None
         self._keep(progress)
@@ -179,7 +179,8 @@ class ParquetOutput:
 
     def _keep(self, progress: Progress) -> None:
         try:
-            write_whole(self._state, encode_progress(progress))
+            with writing_whole(self._state) as file:
+                file.write(encode_progress(progress))
         except OSError as error:
             raise self._cannot("write", self._state, error) from None
 
@@ -215,12 +216,3 @@ def _own_topics(plan: Plan, spec: TopicSpec) -> frozenset[str]:
 def _further(read: Range | None, wanted: Range) -> Range:
     """Returns what has come of a partition since it was read to an end."""
     return wanted if read is None else Range(read.start, max(read.start, wanted.end))
-
-
-def _write_table(path: Path, table: pa.Table) -> None:
-    beside = path.with_name(f"{path.name}.new")
-    with beside.open("wb") as file:
-        pq.write_table(table, file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)

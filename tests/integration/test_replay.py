@@ -3,13 +3,16 @@
 import base64
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import cramjam
+import pyarrow.parquet as pq
 import pytest
 from support.kafka import create_topic, read_committed
 from support.replay import (
@@ -92,6 +95,30 @@ def test_the_frames_of_a_host_come_in_its_own_order(
     )
 
 
+def test_a_window_has_the_same_bytes_each_time(filled: Filled, tmp_path: Path) -> None:
+    window = ("frames", f"--since={_iso(FIRST_MS + 50_000)}", f"--until={_iso(FIRST_MS + 90_000)}")
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        places = (
+            ("--to-file", str(folder / "frames.jsonl.zst")),
+            ("--to-parquet", str(folder / "lake")),
+        )
+        for place in places:
+            assert run_replay(filled.config, *window, "--late=43200", *place).return_value == 0
+    first, second = (_contents(tmp_path / name) for name in ("first", "second"))
+    assert first == second
+    assert {path.suffix for path in first} == {".zst", ".parquet", ".json"}
+    [lake] = (tmp_path / "first").rglob("*.parquet")
+    assert pq.read_table(lake)["value"].to_pylist() == [one.frame for one in filled.sent[50:90]]
+
+
+def _contents(folder: Path) -> dict[Path, bytes]:
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
 def test_a_row_of_sequence_numbers_has_exactly_these(filled: Filled, tmp_path: Path) -> None:
     numbers = [one.seq for one in filled.sent if one.host == RELAY]
     first, last = numbers[40], numbers[90]
@@ -161,6 +188,35 @@ def test_partitions_that_run_ahead_are_paused_and_nothing_is_lost(filled: Filled
     found = [message for message in source_of(plan, ahead, plan.ranges) if message is not None]
     ahead.close()
     assert [message.value for message in found] == [one.frame for one in filled.sent]
+
+
+def test_a_reader_that_closes_standard_output_ends_it(filled: Filled) -> None:
+    with _process(filled, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.stdout.close()
+        _, errors = process.communicate(timeout=120)
+    assert json.loads(first)["offset"] == 0
+    assert process.returncode == 1
+    assert errors == "Error: cannot write to standard output: Broken pipe\n"
+
+
+def test_standard_output_that_is_full_is_said(filled: Filled) -> None:
+    with Path("/dev/full").open("wb") as full, _process(filled, stdout=full) as process:
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert errors.splitlines() == [
+        "Error: cannot write to standard output: No space left on device"
+    ]
+
+
+def _process(filled: Filled, stdout: int | BinaryIO) -> subprocess.Popen[str]:
+    cluster = ["--bootstrap-servers", filled.config.bootstrap_servers]
+    options = ["frames", *cluster, "--topic-prefix", filled.config.topic_prefix]
+    program = [sys.executable, "-c", "from pipelines.cli import main; main()"]
+    return subprocess.Popen(
+        [*program, "replay", *options], stdout=stdout, stderr=subprocess.PIPE, text=True
+    )
 
 
 @pytest.mark.parametrize(

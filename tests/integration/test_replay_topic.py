@@ -1,12 +1,16 @@
 """`standpipe replay --to-topic` and `--reverify` over real topics."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support import mortal
 from support.kafka import create_topic, read_decided
 from support.replay import FrameWriter, create_bridge_topics, recorded_frames, run_replay
 
@@ -93,6 +97,21 @@ def test_a_topic_gets_each_message_once_however_often_it_is_stopped(
     assert len(read_decided(source, target)) == len(there)
     assert run(source, target, plan_, is_again=True) > 2
     assert len(read_decided(source, target)) == 2 * len(there)
+
+
+def test_a_topic_gets_each_message_once_wherever_in_a_transaction_it_is_killed(
+    source: KafkaConfig, target: str
+) -> None:
+    cluster = ["--bootstrap-servers", source.bootstrap_servers]
+    options = ["--to-topic", target, *cluster, "--topic-prefix", source.topic_prefix]
+    for moment in mortal.Moment:
+        command = [sys.executable, mortal.__file__, moment, "replay", "frames", *options]
+        killed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    there = read_decided(source, source.topic("frames"))
+    assert 0 < len(read_decided(source, target)) < len(there)
+    assert run_replay(source, "frames", "--to-topic", target).return_value == 0
+    assert contents(read_decided(source, target)) == contents(there)
 
 
 def test_an_interrupted_replay_is_not_mixed_and_ends_where_the_topics_ended_at_its_start(
