@@ -1,15 +1,14 @@
 """A replay into files: whole or not there, the same each time, gone on with where it was."""
 
-import errno
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import cramjam
 import pytest
+from support.strikes import FAULTS, Fault, KilledError, full, striking
 
 from pipelines.captures import encode_frame, read_frames
 from pipelines.errors import ConfigError
@@ -121,29 +120,24 @@ def test_a_file_that_is_there_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "a.frames").read_bytes() == b"precious"
 
 
-def test_a_full_disk_leaves_what_can_be_gone_on_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", FAULTS)
+def test_wherever_it_is_struck_the_file_is_whole_or_can_be_gone_on_with(
+    tmp_path: Path, fault: Fault
 ) -> None:
-    path = tmp_path / "a.frames"
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", _full_after(9, os.fsync))
-        with pytest.raises(OutputError, match="No space left on device; make room, and run"):
+    with striking(full, 0) as calls:
+        assert _run(tmp_path / "whole.frames")
+    whole = (tmp_path / "whole.frames").read_bytes()
+    for number in range(1, calls[0] + 1):
+        path = tmp_path / f"{number}.frames"
+        with (
+            striking(fault, number),
+            pytest.raises((KilledError, OutputError), match=r"^$|No space left.*; make room, and"),
+        ):
             _run(path)
-    assert not path.exists()
-    assert _run(path)
-    assert list(read_frames(path)) == [_message(offset).value for offset in range(COUNT)]
-
-
-def _full_after(count: int, sync: Callable[[int], None]) -> Callable[[int], None]:
-    left = [count]
-
-    def fsync(descriptor: int) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        sync(descriptor)
-
-    return fsync
+        if not path.exists():
+            with striking(full, 0):
+                assert _run(path)
+        assert path.read_bytes() == whole
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
