@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.kafka import create_topic, is_caught_up, wait_until
+from support.kafka import create_topic, is_caught_up, read_decided, wait_until
 from support.latest import read_latest
 from support.pipeline import Pipeline, running_pipeline
 from support.reduced import reduce_recording, write_messages
 from support.replay import run_replay
 
+from pipelines.compact.accounts import DEFAULT_PURGE_AFTER_S
 from pipelines.config import KafkaConfig
 from pipelines.sim.network import load_network
 from pipelines.sim.service import SimServer
@@ -52,8 +53,10 @@ def test_replaying_everything_into_empty_topics_gives_the_same_state(
     config = second.kafka
     frames = config.topic("frames")
     assert run_replay(first, "frames", "--to-topic", frames).return_value == 0
+    # Else there may be nothing to work off yet for who looks at what is readable.
+    assert read_decided(config, frames)
     second.start_worker("0")
-    second.start_compact()
+    second.start_compact(purge_after_s=DEFAULT_PURGE_AFTER_S)
     for stage, topic in (("explode", frames), ("compact", config.topic("events"))):
         wait_until(partial(is_caught_up, config, stage, topic), f"{stage} to work off its input")
     expected, found = read_latest(first), read_latest(config)
