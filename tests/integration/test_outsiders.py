@@ -60,6 +60,7 @@ CLOSED: Mapping[str, frozenset[str]] = {
     "parked": frozenset({"frames", "accounts"}),
     "events": frozenset(Outcome),
     "repos": frozenset(Sync),
+    "deletions": frozenset({"waiting"}),
     "audited": frozenset(Finding),
 }
 
