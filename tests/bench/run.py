@@ -16,6 +16,7 @@ import click
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench import (
+    analytics,
     audit,
     broker,
     cold_start,
@@ -52,6 +53,7 @@ _SECTIONS: Mapping[str, Callable[[int], None]] = {
     "replay": replay.run,
     "large-repo": large_repo.run,
     "index": index.run,
+    "analytics": analytics.run,
     "mirror": mirror.run,
     "cold-start": cold_start.run,
 }
