@@ -118,6 +118,7 @@ CREATE TABLE atproto.crawls_queue
     `counts` Tuple(`requested` Int64, `synchronized` Int64, `inactive` Int64, `on_its_way` Int64, `repeated` Int64, `again` Int64, `older` Int64),
     `invalid_count` Int64,
     `problem` Nullable(String),
+    `answer` Nullable(String),
     `updated_us` Int64
 )
 ENGINE = Kafka
@@ -136,15 +137,16 @@ CREATE TABLE atproto.crawls
     kafka_partition UInt64,
     kafka_offset UInt64,
     `job` LowCardinality(String) COMMENT 'What it is read for. backfill: to ask for whatever is missing. sweep: to find what changed in a gap of an upstream.',
-    `subject` String COMMENT 'The list: `repos <base URL>` (listRepos), `<collection> <base URL>` (listReposByCollection), `dids sha256:<hash of a file>`; of a sweep `gaps <host>`: the messages of an upstream in the topic gaps.',
+    `subject` String COMMENT 'The list: `repos <base URL>` (listRepos), `<collection> <base URL>` (listReposByCollection), `dids sha256:<hash of a file>`; of a sweep also `gaps <host>`: the messages of an upstream in the topic gaps.',
     `state` LowCardinality(String) COMMENT 'running: there is more to read. done: it was read to its end. cut: it cannot be read on, see problem.',
-    `cursor` Nullable(String) COMMENT 'What the next page is asked for with, as the host gave it; null for the first page. Of a file the position in it; of a sweep the offset in gaps from which on gaps are still to be dealt with.',
+    `cursor` Nullable(String) COMMENT 'What the next page is asked for with, as the host gave it; null for the first page. Of a file the position in it; of `gaps <host>` the offset in gaps from which on gaps are still to be dealt with.',
     `pages_count` Int64 COMMENT 'Pages read so far, but for the last one. Unit: pages.',
     `empty_count` Int64 COMMENT 'Pages in a row, up to here, without a repository that the list had not named before. Unit: pages.',
     `mark` Nullable(String) COMMENT 'The cursor of an earlier page, to notice a list that leads in a circle; null where there is none.',
     `counts` Tuple(`requested` Int64, `synchronized` Int64, `inactive` Int64, `on_its_way` Int64, `repeated` Int64, `again` Int64, `older` Int64) COMMENT 'What became of the repositories so far.',
     `invalid_count` Int64 COMMENT 'Entries so far that are no repository. Unit: entries of a list.',
     `problem` Nullable(String) COMMENT 'Why the list was cut, for a person; else null.',
+    `answer` Nullable(String) COMMENT 'What a list that a sweep is reading is the answer to, and what reading it on needs; null of all others.',
     `updated_us` Int64 COMMENT 'When this was written, microseconds since 1970. Unit: microseconds since 1970-01-01T00:00:00Z.'
 )
 ENGINE = ReplacingMergeTree(kafka_offset)
@@ -167,6 +169,7 @@ SELECT
     `counts`,
     `invalid_count`,
     `problem`,
+    `answer`,
     `updated_us`
 FROM atproto.crawls_queue;
 
@@ -589,6 +592,48 @@ SELECT
     `record_error`,
     `record_cbor`
 FROM atproto.latest_queue;
+
+-- listings
+
+CREATE TABLE atproto.listings_queue
+(
+    `host` String,
+    `listed_us` Int64,
+    `fingerprints` String
+)
+ENGINE = Kafka
+SETTINGS
+    kafka_broker_list = '127.0.0.1:9092',
+    kafka_topic_list = 'atproto.listings',
+    kafka_group_name = 'clickhouse.listings',
+    kafka_format = 'JSONEachRow',
+    input_format_skip_unknown_fields = 1,
+    input_format_json_read_objects_as_strings = 1;
+
+CREATE TABLE atproto.listings
+(
+    message_key String,
+    kafka_topic LowCardinality(String),
+    kafka_partition UInt64,
+    kafka_offset UInt64,
+    `host` String COMMENT 'Host of the upstream the frame came from, with its port where that is not the default.',
+    `listed_us` Int64 COMMENT 'When reading the list began, microseconds since 1970: all messages of one sweep of an upstream have the same. Unit: microseconds since 1970-01-01T00:00:00Z.',
+    `fingerprints` String COMMENT 'Base64 of fingerprints in the list''s order, one after another: of each DID the first 9 bytes of its SHA-256.'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (message_key, kafka_topic, kafka_partition, kafka_offset)
+COMMENT 'Repositories that an upstream listed, of some pages. Key: host.';
+
+CREATE MATERIALIZED VIEW atproto.listings_view TO atproto.listings AS
+SELECT
+    _key AS message_key,
+    _topic AS kafka_topic,
+    _partition AS kafka_partition,
+    _offset AS kafka_offset,
+    `host`,
+    `listed_us`,
+    `fingerprints`
+FROM atproto.listings_queue;
 
 -- minutes
 

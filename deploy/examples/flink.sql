@@ -68,15 +68,16 @@ WITH (
 CREATE TABLE crawls (
     message_key STRING NOT NULL,
     `job` STRING COMMENT 'What it is read for. backfill: to ask for whatever is missing. sweep: to find what changed in a gap of an upstream.',
-    `subject` STRING COMMENT 'The list: `repos <base URL>` (listRepos), `<collection> <base URL>` (listReposByCollection), `dids sha256:<hash of a file>`; of a sweep `gaps <host>`: the messages of an upstream in the topic gaps.',
+    `subject` STRING COMMENT 'The list: `repos <base URL>` (listRepos), `<collection> <base URL>` (listReposByCollection), `dids sha256:<hash of a file>`; of a sweep also `gaps <host>`: the messages of an upstream in the topic gaps.',
     `state` STRING COMMENT 'running: there is more to read. done: it was read to its end. cut: it cannot be read on, see problem.',
-    `cursor` STRING COMMENT 'What the next page is asked for with, as the host gave it; null for the first page. Of a file the position in it; of a sweep the offset in gaps from which on gaps are still to be dealt with.',
+    `cursor` STRING COMMENT 'What the next page is asked for with, as the host gave it; null for the first page. Of a file the position in it; of `gaps <host>` the offset in gaps from which on gaps are still to be dealt with.',
     `pages_count` BIGINT COMMENT 'Pages read so far, but for the last one. Unit: pages.',
     `empty_count` BIGINT COMMENT 'Pages in a row, up to here, without a repository that the list had not named before. Unit: pages.',
     `mark` STRING COMMENT 'The cursor of an earlier page, to notice a list that leads in a circle; null where there is none.',
     `counts` ROW<`requested` BIGINT, `synchronized` BIGINT, `inactive` BIGINT, `on_its_way` BIGINT, `repeated` BIGINT, `again` BIGINT, `older` BIGINT> COMMENT 'What became of the repositories so far.',
     `invalid_count` BIGINT COMMENT 'Entries so far that are no repository. Unit: entries of a list.',
     `problem` STRING COMMENT 'Why the list was cut, for a person; else null.',
+    `answer` ROW<`host` STRING, `next_offset` BIGINT, `since_us` BIGINT, `listed_us` BIGINT, `listings_offset` BIGINT, `missed_did` STRING> COMMENT 'What a list that a sweep is reading is the answer to, and what reading it on needs; null of all others.',
     `updated_us` BIGINT COMMENT 'When this was written, microseconds since 1970. Unit: microseconds since 1970-01-01T00:00:00Z.',
     kafka_topic STRING METADATA FROM 'topic' VIRTUAL,
     kafka_partition INT METADATA FROM 'partition' VIRTUAL,
@@ -339,6 +340,34 @@ CREATE TABLE latest_app_bsky_labeler_service WITH ('topic' = 'atproto.latest.app
 CREATE TABLE latest_chat_bsky_actor_declaration WITH ('topic' = 'atproto.latest.chat.bsky.actor.declaration') LIKE latest_app_bsky_actor_profile;
 
 CREATE TABLE latest_other WITH ('topic' = 'atproto.latest.other') LIKE latest_app_bsky_actor_profile;
+
+-- listings
+
+CREATE TABLE listings (
+    message_key STRING NOT NULL,
+    `host` STRING COMMENT 'Host of the upstream the frame came from, with its port where that is not the default.',
+    `listed_us` BIGINT COMMENT 'When reading the list began, microseconds since 1970: all messages of one sweep of an upstream have the same. Unit: microseconds since 1970-01-01T00:00:00Z.',
+    `fingerprints` STRING COMMENT 'Base64 of fingerprints in the list''s order, one after another: of each DID the first 9 bytes of its SHA-256.',
+    kafka_topic STRING METADATA FROM 'topic' VIRTUAL,
+    kafka_partition INT METADATA FROM 'partition' VIRTUAL,
+    kafka_offset BIGINT METADATA FROM 'offset' VIRTUAL,
+    kafka_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+    WATERMARK FOR kafka_time AS kafka_time - INTERVAL '1' MINUTE
+)
+COMMENT 'Repositories that an upstream listed, of some pages. Key: host.'
+WITH (
+    'connector' = 'kafka',
+    'topic' = 'atproto.listings',
+    'properties.bootstrap.servers' = '127.0.0.1:9092',
+    'properties.group.id' = 'flink.listings',
+    'properties.isolation.level' = 'read_committed',
+    'scan.startup.mode' = 'earliest-offset',
+    'key.fields' = 'message_key',
+    'key.format' = 'raw',
+    'key.fields-prefix' = 'message_',
+    'value.format' = 'json',
+    'value.fields-include' = 'EXCEPT_KEY'
+);
 
 -- minutes
 

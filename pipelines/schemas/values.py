@@ -159,6 +159,28 @@ class CrawlCounts(TypedDict):
     older: int
 
 
+class CrawlAnswer(TypedDict):
+    """Part of a value of `crawls`.
+
+    Attributes:
+        host: Host of the upstream, as gaps has it. Source: stage.
+        next_offset: The offset in gaps after the last gap that it answers. Source: kafka.
+        since_us: When the first of those gaps began, by the upstream's clock, microseconds since
+            1970; null where nobody knows. Source: upstream.
+        listed_us: When reading the list began, microseconds since 1970. Source: clock.
+        listings_offset: No message of it in listings is before this offset. Source: kafka.
+        missed_did: The last account that was asked for because the list, read to its end, does not
+            have it; null where there is none yet. Source: stage.
+    """
+
+    host: str
+    next_offset: int
+    since_us: int | None
+    listed_us: int
+    listings_offset: int
+    missed_did: str | None
+
+
 class Crawl(TypedDict):
     """A value of `crawls`.
 
@@ -168,13 +190,13 @@ class Crawl(TypedDict):
         job: What it is read for. backfill: to ask for whatever is missing. sweep: to find what
             changed in a gap of an upstream. Source: operator.
         subject: The list: `repos <base URL>` (listRepos), `<collection> <base URL>`
-            (listReposByCollection), `dids sha256:<hash of a file>`; of a sweep `gaps <host>`: the
-            messages of an upstream in the topic gaps. Source: operator.
+            (listReposByCollection), `dids sha256:<hash of a file>`; of a sweep also `gaps <host>`:
+            the messages of an upstream in the topic gaps. Source: operator.
         state: running: there is more to read. done: it was read to its end. cut: it cannot be read
             on, see problem. Source: stage.
         cursor: What the next page is asked for with, as the host gave it; null for the first page.
-            Of a file the position in it; of a sweep the offset in gaps from which on gaps are
-            still to be dealt with. Source: server.
+            Of a file the position in it; of `gaps <host>` the offset in gaps from which on gaps
+            are still to be dealt with. Source: server.
         pages_count: Pages read so far, but for the last one. Unit: pages. Source: stage.
         empty_count: Pages in a row, up to here, without a repository that the list had not named
             before. Unit: pages. Source: stage.
@@ -184,6 +206,8 @@ class Crawl(TypedDict):
         invalid_count: Entries so far that are no repository. Unit: entries of a list. Source:
             stage.
         problem: Why the list was cut, for a person; else null. Source: stage.
+        answer: What a list that a sweep is reading is the answer to, and what reading it on needs;
+            null of all others. Source: stage.
         updated_us: When this was written, microseconds since 1970. Source: clock.
     """
 
@@ -197,6 +221,7 @@ class Crawl(TypedDict):
     counts: CrawlCounts
     invalid_count: int
     problem: str | None
+    answer: CrawlAnswer | None
     updated_us: int
 
 
@@ -888,6 +913,37 @@ def parse_latest_record_headers(headers: Iterable[tuple[str, bytes]]) -> LatestR
         MessageError: something else stands there.
     """
     return cast(LatestRecordHeaders, parse_headers("latest", headers))
+
+
+class Listing(TypedDict):
+    """A value of `listings`.
+
+    Repositories that an upstream listed, of some pages. Key: host.
+
+    Attributes:
+        host: Host of the upstream the frame came from, with its port where that is not the
+            default. Source: stage.
+        listed_us: When reading the list began, microseconds since 1970: all messages of one sweep
+            of an upstream have the same. Source: clock.
+        fingerprints: Base64 of fingerprints in the list's order, one after another: of each DID
+            the first 9 bytes of its SHA-256. Source: server.
+    """
+
+    host: str
+    listed_us: int
+    fingerprints: str
+
+
+def parse_listing(value: bytes) -> Listing:
+    """Returns the value of a message of `listings`.
+
+    Args:
+        value: JSON; not null.
+
+    Raises:
+        MessageError: something else stands there.
+    """
+    return cast(Listing, parse_value("listings", value))
 
 
 class Minute(TypedDict):
