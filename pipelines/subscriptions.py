@@ -10,7 +10,7 @@ spec: F-10 to F-14, F-18, F-20, F-22 to F-27
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -158,12 +158,30 @@ class Sockets:
             code: of RFC 6455 or the registry behind it.
             text: the reason; at most 123 bytes in UTF-8.
         """
+        transport = self._transports[socket]
         try:
             async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
                 await socket.close(code=code, message=text.encode())
         except TimeoutError:
             # The subscriber does not read: even the closing frame finds no room.
-            self._transports[socket].abort()
+            transport.abort()
+
+    async def refuse(
+        self, socket: web.WebSocketResponse, error: str, *, farewell_s: float
+    ) -> None:
+        """Ends a connection with an error frame. spec: F-14.
+
+        Args:
+            socket: it is open, or was.
+            error: one of `ERROR_TEXTS`.
+            farewell_s: how long the subscriber may take to read what is on its way to it, and the
+                frame behind that; then the socket is cut.
+        """
+        asyncio.get_running_loop().call_later(farewell_s, self._transports[socket].abort)
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(farewell_s):
+                await socket.send_bytes(refusal_frame(error))
+                await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=error.encode())
 
     async def close_all(self, text: str = "") -> None:
         """Closes every socket with a reason; those whose subscribers do not read are cut."""

@@ -14,6 +14,7 @@ from pipelines.cli.progress import moments
 from pipelines.cli.replay_options import GIVEN_TIME, OFFSETS, ROW, GivenTime
 from pipelines.cli.replay_places import Places, check_places, output_of
 from pipelines.cli.replay_serving import serve_jetstream
+from pipelines.cli.replay_socket import check_alone, serve_frames
 from pipelines.cli.replay_view import Moment, findings, summary, unproven_line
 from pipelines.cli.resolving import identities_option, keys_of, resolver_options
 from pipelines.config import KafkaConfig
@@ -118,6 +119,13 @@ _INTERRUPTED_EXIT_CODE = 130  # as shells have it
     help="Of the topic events: serve it, and what comes, as the JSON websocket of Jetstream "
     "(/subscribe); the host is 127.0.0.1 unless it is named. Each subscriber chooses for itself.",
 )
+@click.option(
+    "--serve",
+    type=ADDRESS,
+    metavar="[HOST:]PORT",
+    help="Of the topic frames: serve one upstream's as the event stream that it was, "
+    "com.atproto.sync.subscribeRepos; the host is 127.0.0.1 unless it is named.",
+)
 @identities_option
 @resolver_options
 @kafka_options
@@ -142,6 +150,7 @@ def command(
     speed: float | None,
     reverify: bool,
     jetstream: Address | None,
+    serve: Address | None,
     identities: Path | None,
     resolver: Resolver,
     kafka: KafkaConfig,
@@ -162,6 +171,7 @@ def command(
     standpipe replay frames --to-topic second.frames
     standpipe replay frames --since 1d --reverify
     standpipe replay events --serve-jetstream 6008
+    standpipe replay frames --host relay.example --serve 6008
 
     \b
     FILE.frames   the frames byte for byte, each with its length (4 bytes, big-endian) before
@@ -187,11 +197,19 @@ def command(
     misses nothing, and gets the last ten seconds before it and the transaction it was in again.
     Anyone who can reach the address may read it: it asks for no password.
 
+    --serve goes on until Ctrl-C, with what is written meanwhile unless --until or --seq ends it.
+    Each subscriber begins where its cursor says: with none at the present, with 0 at the oldest
+    frame there is, with N behind that number of the upstream. One that is slow, or away, goes on
+    from Kafka; its last number is all that it has to know. Of an upstream that began its numbers
+    anew, N is looked for among the latest first. Anyone who reaches the address may read.
+
     Exit code 0 if it is whole, 1 if it cannot be read or written, or if --reverify finds a frame
     without a proof, 2 on wrong usage, 130 if interrupted.
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     if jetstream is not None:
         return serve_jetstream(ctx, kafka, topics, jetstream)
+    if serve is not None:
+        check_alone(topics)
     window = Window(
         since_ms=since and since.ms,
         until_ms=until and until.ms,
@@ -202,6 +220,8 @@ def command(
         topics, window, dids, collections, host, *(seq or (None, None)), is_following=follow
     )
     check_request(request)
+    if serve is not None:
+        return serve_frames(kafka, request, serve)
     places = Places(to_file, to_parquet, to_topic, is_again=again, is_only_checked=reverify)
     check_places(places, topics, is_following=follow, is_paced=speed is not None)
     if reverify and topics != (FRAMES,):
