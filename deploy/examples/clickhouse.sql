@@ -695,6 +695,51 @@ SELECT
     `deletes`
 FROM atproto.minutes_queue;
 
+-- overrides
+
+CREATE TABLE atproto.overrides_queue
+(
+    `did` String,
+    `status` LowCardinality(String),
+    `reason` String,
+    `decided_us` Int64
+)
+ENGINE = Kafka
+SETTINGS
+    kafka_broker_list = '127.0.0.1:9092',
+    kafka_topic_list = 'atproto.overrides',
+    kafka_group_name = 'clickhouse.overrides',
+    kafka_format = 'JSONEachRow',
+    input_format_skip_unknown_fields = 1,
+    input_format_json_read_objects_as_strings = 1;
+
+CREATE TABLE atproto.overrides
+(
+    message_key String,
+    kafka_topic LowCardinality(String),
+    kafka_partition UInt64,
+    kafka_offset UInt64,
+    `did` String COMMENT 'DID of the repository or account, at most 2,048 characters.',
+    `status` LowCardinality(String) COMMENT 'What counts of the account. active: it may be shown, whatever upstream says. deleted: its records go at once. Else they are hidden, or go where compact purges.',
+    `reason` String COMMENT 'Why, for people.',
+    `decided_us` Int64 COMMENT 'When the operator said so, microseconds since 1970 by the clock of the command''s machine. Unit: microseconds since 1970-01-01T00:00:00Z.'
+)
+ENGINE = ReplacingMergeTree(kafka_offset)
+ORDER BY (message_key, kafka_topic)
+COMMENT 'What the operator says of an account, which counts instead of upstream''s word. Key: DID. A null lifts it. Every field is always present.';
+
+CREATE MATERIALIZED VIEW atproto.overrides_view TO atproto.overrides AS
+SELECT
+    _key AS message_key,
+    _topic AS kafka_topic,
+    _partition AS kafka_partition,
+    _offset AS kafka_offset,
+    `did`,
+    `status`,
+    `reason`,
+    `decided_us`
+FROM atproto.overrides_queue;
+
 -- parked
 
 CREATE TABLE atproto.parked_queue
@@ -928,6 +973,11 @@ CREATE TABLE atproto.repos_queue
     `account_seq` Nullable(Int64),
     `account_time` Nullable(String),
     `account_received_us` Nullable(Int64),
+    `upstream_active` Bool,
+    `upstream_status` Nullable(String),
+    `override_status` LowCardinality(Nullable(String)),
+    `override_reason` Nullable(String),
+    `override_us` Nullable(Int64),
     `sync` LowCardinality(String),
     `reason` Nullable(String),
     `desynchronized_us` Nullable(Int64),
@@ -968,12 +1018,17 @@ CREATE TABLE atproto.repos
     kafka_partition UInt64,
     kafka_offset UInt64,
     `did` String COMMENT 'DID of the repository or account, at most 2,048 characters.',
-    `active` Bool COMMENT 'Whether the repository may be shown, by the account''s last #account or what its server said last; true if there was neither.',
-    `status` Nullable(String) COMMENT 'Why it may not be shown (deleted, deactivated, takendown, suspended, …: an open set), or null. May be set although active.',
+    `active` Bool COMMENT 'Whether the repository may be shown: by the operator''s override if there is one, else as in upstream_active.',
+    `status` Nullable(String) COMMENT 'Why it may not be shown, by the override if there is one, else as in upstream_status; or null.',
     `account_host` Nullable(String) COMMENT 'Who said that: the upstream of the #account, or the host that was asked for the repository; null if nobody did.',
     `account_seq` Nullable(Int64) COMMENT 'Sequence number of that #account; null if it was not one. Unit: sequence number.',
     `account_time` Nullable(String) COMMENT 'When it was said, by the upstream''s clock or, of a host that was asked, by ours; or null.',
     `account_received_us` Nullable(Int64) COMMENT 'When it was received, or the host was asked, by our clock, microseconds since 1970; or null. Between what hosts were asked for and what the upstream said this decides. Unit: microseconds since 1970-01-01T00:00:00Z.',
+    `upstream_active` Bool COMMENT 'Whether the repository may be shown by the account''s last #account or what its server said last; true if there was neither.',
+    `upstream_status` Nullable(String) COMMENT 'Why it may not be shown by upstream''s word (deleted, deactivated, takendown, suspended, …: an open set), or null. May be set although active.',
+    `override_status` LowCardinality(Nullable(String)) COMMENT 'What the operator says of the account, which counts instead (active, deactivated, deleted, suspended, takendown); null if there is no override.',
+    `override_reason` Nullable(String) COMMENT 'Why the operator says so, for people; or null.',
+    `override_us` Nullable(Int64) COMMENT 'When the operator said so, microseconds since 1970 by the clock of the command''s machine; or null. Unit: microseconds since 1970-01-01T00:00:00Z.',
     `sync` LowCardinality(String) COMMENT 'unknown: no commit seen, or none since the account was deleted. synchronized: latest.* has exactly the records of the newest commit seen. desynchronized: something is missing; latest.* stays at the commit below until it is repaired. applying: it is being repaired; latest.* is on its way from the commit below to the one in `applying`.',
     `reason` Nullable(String) COMMENT 'Why it is desynchronized, or was when it began to be repaired; else null. history.unknown: it was not followed from its first commit. chain.since, chain.prev_data: a commit does not follow the one we hold, by revision or by root. chain.restarted: a first commit for a repository that had one. sync.data: a #sync with another root. identity.unavailable: nobody could tell whether the account made a commit. Else the reason for which an authentic commit was refused, as in q.reason.',
     `desynchronized_us` Nullable(Int64) COMMENT 'Since when it is so: received_us of what broke it; else null. Unit: microseconds since 1970-01-01T00:00:00Z.',
@@ -990,7 +1045,7 @@ CREATE TABLE atproto.repos
     `deletion_us` Nullable(Int64) COMMENT 'Since when the account counts as deleted and its records wait for a confirmation, by received_us of its #account: they are still in latest.*, and nobody may show them. Null if none wait. Unit: microseconds since 1970-01-01T00:00:00Z.',
     `deleted_rev` Nullable(String) COMMENT 'Last revision that went with a deletion of the account: records up to it are gone or going. Null if there was no deletion.',
     `purging` Bool COMMENT 'Whether some of those records still wait for their tombstones.',
-    `host` String COMMENT 'Host of the upstream of the event, or host that was asked, with its port where that is not the default.',
+    `host` String COMMENT 'Host of the upstream of the event, or host that was asked, with its port where that is not the default; operator where an override, or its end, changed this.',
     `seq` Nullable(Int64) COMMENT 'The upstream''s sequence number of the frame; null without one. Unit: sequence number.',
     `time` Nullable(String) COMMENT 'The upstream''s `time` of an event, as it stood there, or null where there was none.',
     `received_us` Int64 COMMENT 'When the frame was received or the server asked, microseconds since 1970 by our clock. Unit: microseconds since 1970-01-01T00:00:00Z.',
@@ -1000,7 +1055,7 @@ CREATE TABLE atproto.repos
 )
 ENGINE = ReplacingMergeTree(kafka_offset)
 ORDER BY (message_key, kafka_topic)
-COMMENT 'What is known of one repository. Key: DID. Every field is always present; host to snapshot_offset lead to what changed it last: an event, or an answer of a server that was asked for the repository.';
+COMMENT 'What is known of one repository. Key: DID. Every field is always present; host to snapshot_offset lead to what changed it last: an event, an answer of a server that was asked for the repository, or the operator (host: operator, and no position).';
 
 CREATE MATERIALIZED VIEW atproto.repos_view TO atproto.repos AS
 SELECT
@@ -1015,6 +1070,11 @@ SELECT
     `account_seq`,
     `account_time`,
     `account_received_us`,
+    `upstream_active`,
+    `upstream_status`,
+    `override_status`,
+    `override_reason`,
+    `override_us`,
     `sync`,
     `reason`,
     `desynchronized_us`,

@@ -401,6 +401,33 @@ WITH (
     'value.fields-include' = 'EXCEPT_KEY'
 );
 
+-- overrides
+
+CREATE TABLE overrides (
+    message_key STRING NOT NULL,
+    `did` STRING COMMENT 'DID of the repository or account, at most 2,048 characters.',
+    `status` STRING COMMENT 'What counts of the account. active: it may be shown, whatever upstream says. deleted: its records go at once. Else they are hidden, or go where compact purges.',
+    `reason` STRING COMMENT 'Why, for people.',
+    `decided_us` BIGINT COMMENT 'When the operator said so, microseconds since 1970 by the clock of the command''s machine. Unit: microseconds since 1970-01-01T00:00:00Z.',
+    kafka_topic STRING METADATA FROM 'topic' VIRTUAL,
+    kafka_partition INT METADATA FROM 'partition' VIRTUAL,
+    kafka_offset BIGINT METADATA FROM 'offset' VIRTUAL,
+    kafka_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+    PRIMARY KEY (message_key) NOT ENFORCED
+)
+COMMENT 'What the operator says of an account, which counts instead of upstream''s word. Key: DID. A null lifts it. Every field is always present.'
+WITH (
+    'connector' = 'upsert-kafka',
+    'topic' = 'atproto.overrides',
+    'properties.bootstrap.servers' = '127.0.0.1:9092',
+    'properties.group.id' = 'flink.overrides',
+    'properties.isolation.level' = 'read_committed',
+    'key.format' = 'raw',
+    'key.fields-prefix' = 'message_',
+    'value.format' = 'json',
+    'value.fields-include' = 'EXCEPT_KEY'
+);
+
 -- parked
 
 CREATE TABLE parked (
@@ -513,12 +540,17 @@ WITH (
 CREATE TABLE repos (
     message_key STRING NOT NULL,
     `did` STRING COMMENT 'DID of the repository or account, at most 2,048 characters.',
-    `active` BOOLEAN COMMENT 'Whether the repository may be shown, by the account''s last #account or what its server said last; true if there was neither.',
-    `status` STRING COMMENT 'Why it may not be shown (deleted, deactivated, takendown, suspended, …: an open set), or null. May be set although active.',
+    `active` BOOLEAN COMMENT 'Whether the repository may be shown: by the operator''s override if there is one, else as in upstream_active.',
+    `status` STRING COMMENT 'Why it may not be shown, by the override if there is one, else as in upstream_status; or null.',
     `account_host` STRING COMMENT 'Who said that: the upstream of the #account, or the host that was asked for the repository; null if nobody did.',
     `account_seq` BIGINT COMMENT 'Sequence number of that #account; null if it was not one. Unit: sequence number.',
     `account_time` STRING COMMENT 'When it was said, by the upstream''s clock or, of a host that was asked, by ours; or null.',
     `account_received_us` BIGINT COMMENT 'When it was received, or the host was asked, by our clock, microseconds since 1970; or null. Between what hosts were asked for and what the upstream said this decides. Unit: microseconds since 1970-01-01T00:00:00Z.',
+    `upstream_active` BOOLEAN COMMENT 'Whether the repository may be shown by the account''s last #account or what its server said last; true if there was neither.',
+    `upstream_status` STRING COMMENT 'Why it may not be shown by upstream''s word (deleted, deactivated, takendown, suspended, …: an open set), or null. May be set although active.',
+    `override_status` STRING COMMENT 'What the operator says of the account, which counts instead (active, deactivated, deleted, suspended, takendown); null if there is no override.',
+    `override_reason` STRING COMMENT 'Why the operator says so, for people; or null.',
+    `override_us` BIGINT COMMENT 'When the operator said so, microseconds since 1970 by the clock of the command''s machine; or null. Unit: microseconds since 1970-01-01T00:00:00Z.',
     `sync` STRING COMMENT 'unknown: no commit seen, or none since the account was deleted. synchronized: latest.* has exactly the records of the newest commit seen. desynchronized: something is missing; latest.* stays at the commit below until it is repaired. applying: it is being repaired; latest.* is on its way from the commit below to the one in `applying`.',
     `reason` STRING COMMENT 'Why it is desynchronized, or was when it began to be repaired; else null. history.unknown: it was not followed from its first commit. chain.since, chain.prev_data: a commit does not follow the one we hold, by revision or by root. chain.restarted: a first commit for a repository that had one. sync.data: a #sync with another root. identity.unavailable: nobody could tell whether the account made a commit. Else the reason for which an authentic commit was refused, as in q.reason.',
     `desynchronized_us` BIGINT COMMENT 'Since when it is so: received_us of what broke it; else null. Unit: microseconds since 1970-01-01T00:00:00Z.',
@@ -535,7 +567,7 @@ CREATE TABLE repos (
     `deletion_us` BIGINT COMMENT 'Since when the account counts as deleted and its records wait for a confirmation, by received_us of its #account: they are still in latest.*, and nobody may show them. Null if none wait. Unit: microseconds since 1970-01-01T00:00:00Z.',
     `deleted_rev` STRING COMMENT 'Last revision that went with a deletion of the account: records up to it are gone or going. Null if there was no deletion.',
     `purging` BOOLEAN COMMENT 'Whether some of those records still wait for their tombstones.',
-    `host` STRING COMMENT 'Host of the upstream of the event, or host that was asked, with its port where that is not the default.',
+    `host` STRING COMMENT 'Host of the upstream of the event, or host that was asked, with its port where that is not the default; operator where an override, or its end, changed this.',
     `seq` BIGINT COMMENT 'The upstream''s sequence number of the frame; null without one. Unit: sequence number.',
     `time` STRING COMMENT 'The upstream''s `time` of an event, as it stood there, or null where there was none.',
     `received_us` BIGINT COMMENT 'When the frame was received or the server asked, microseconds since 1970 by our clock. Unit: microseconds since 1970-01-01T00:00:00Z.',
@@ -548,7 +580,7 @@ CREATE TABLE repos (
     kafka_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
     PRIMARY KEY (message_key) NOT ENFORCED
 )
-COMMENT 'What is known of one repository. Key: DID. Every field is always present; host to snapshot_offset lead to what changed it last: an event, or an answer of a server that was asked for the repository.'
+COMMENT 'What is known of one repository. Key: DID. Every field is always present; host to snapshot_offset lead to what changed it last: an event, an answer of a server that was asked for the repository, or the operator (host: operator, and no position).'
 WITH (
     'connector' = 'upsert-kafka',
     'topic' = 'atproto.repos',

@@ -49,6 +49,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
         "listings",
         "parked",
         "minutes",
+        "overrides",
         "quarantine",
         "repos",
         "resyncs",
@@ -61,7 +62,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
     assert "records.app.bsky.feed.like" in topics
     assert "records.other" in topics
     assert "records" not in topics
-    assert len(topics) == 19 + 2 * (len(registry().admitted_collections) + 1)
+    assert len(topics) == 20 + 2 * (len(registry().admitted_collections) + 1)
 
 
 def test_entry_is_typed() -> None:
