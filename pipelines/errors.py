@@ -69,9 +69,12 @@ class RebuildRequiredError(ConfigError):
 class FencedError(Exception):
     """The transactional producer cannot go on; only a new one with the same id can.
 
-    Another process took over its slot, a transaction timed out on the broker, or a call into the
-    client library hangs.
+    Another process took over its slot, or a transaction timed out on the broker.
     """
+
+
+class HungCallError(FencedError):
+    """A call into the client library does not come back, so its producer is given up."""
 
 
 class RefusedByBrokerError(Exception):

@@ -1,6 +1,7 @@
 """What every test may use: the shared data folder, and a real Kafka broker."""
 
 import os
+import random
 import socket
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from support.shared import shared_folder
 from pipelines.kafka import broker
 
 _ROOT = Path(__file__).parent.parent
+_GIVEN_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_FIRST_PORT = 10_000
 
 
 @pytest.fixture(scope="session")
@@ -60,8 +63,17 @@ def topic_prefix() -> str:
 
 
 def free_port() -> int:
-    """Returns a TCP port on loopback that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Returns a TCP port on loopback that nothing listens on now.
+
+    None of those that the kernel gives to connections: while a broker is away, whoever tries to
+    reach it could get its port, and even be connected to itself.
+    """
+    first_given = int(_GIVEN_PORTS.read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(_FIRST_PORT, first_given)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

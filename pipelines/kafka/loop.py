@@ -36,7 +36,13 @@ from confluent_kafka import (
 
 from pipelines import logs
 from pipelines.config import KafkaConfig
-from pipelines.errors import FencedError, OffsetLostError, TransientError
+from pipelines.errors import (
+    BrokerUnavailableError,
+    FencedError,
+    HungCallError,
+    OffsetLostError,
+    TransientError,
+)
 from pipelines.kafka.beat import State
 from pipelines.kafka.clients import create_group_consumer, is_passing
 from pipelines.kafka.counts import LoopCounts
@@ -62,6 +68,8 @@ DEFAULT_RETRY_S = 1.0
 POSITION_COMMIT_S = 5.0
 SUMMARY_INTERVAL_S = 10.0
 RIVAL_WINDOW_S = 60.0
+# Before a life that found no broker is followed by the next one.
+RESTART_PAUSE_S = 1.0
 
 _log = logs.get_logger("kafka")
 
@@ -308,7 +316,6 @@ class TransactionalLoop:
         outputs: list[OutputMessage] = []
         output_bytes = 0
         done_count = 0
-        begun_s = time.monotonic()
         try:
             self._stage.prepare(batch.messages)
             for message in batch.messages:
@@ -320,9 +327,6 @@ class TransactionalLoop:
                     break
         except TransientError as error:
             waits_for = error
-        if done_count:
-            self.counts.batch_times.add(round((time.monotonic() - begun_s) * 1000))
-            self.counts.batch_sizes.add(done_count)
         done = batch.messages[:done_count]
         try:
             self._publish(outputs, output_bytes, _positions(done))
@@ -380,9 +384,7 @@ class TransactionalLoop:
         written = self._producer.run(body)
         self._stage.committed(written)
         self._finished = {}
-        took_ms = round((time.monotonic() - started_s) * 1000)
-        self.counts.transaction_ms += took_ms
-        self.counts.transaction_times.add(took_ms)
+        self.counts.transaction_ms += round((time.monotonic() - started_s) * 1000)
         self.counts.transactions_count += 1
         self.counts.outputs_count += len(outputs)
         self.counts.output_bytes += output_bytes
@@ -447,25 +449,35 @@ class Runnable(Protocol):
 
 
 def run_restarting(create: Callable[[], Runnable], should_stop: Callable[[], bool]) -> None:
-    """Runs what `create` makes, and makes it anew when its producer was fenced.
+    """Runs what `create` makes, and makes it anew when its producer is done for.
 
     A transaction that timed out while the broker was away fences its producer, and a fresh one
-    goes on. A rival process in the same slot fences it too; that would go on for ever, so a
-    second time within RIVAL_WINDOW_S ends the process.
+    goes on, as soon as there is a broker again. A rival process in the same slot fences it too;
+    that would go on for ever, so a second time within RIVAL_WINDOW_S ends the process.
 
     Raises:
+        BrokerUnavailableError: the broker is away at the first start, or when it has to stop.
         FencedError: fenced again so soon.
     """
     fenced_at_s = -RIVAL_WINDOW_S
+    is_first = True
     while not should_stop():
         try:
             create().run()
+        except HungCallError as error:
+            _log.warning("hung", detail=str(error), remedy="starting again")
         except FencedError as error:
             now_s = time.monotonic()
             if now_s - fenced_at_s < RIVAL_WINDOW_S:
                 raise
             fenced_at_s = now_s
             _log.warning("fenced", detail=str(error), remedy="starting again once")
+        except BrokerUnavailableError as error:
+            if is_first or should_stop():
+                raise
+            _log.warning("broker_unreachable", detail=str(error), remedy="starting again")
+            time.sleep(RESTART_PAUSE_S)
+        is_first = False
 
 
 def _positions(messages: Sequence[InputMessage]) -> dict[Position, int]:

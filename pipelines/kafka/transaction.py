@@ -20,7 +20,12 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from pipelines import logs
 from pipelines.config import KafkaConfig
-from pipelines.errors import BrokerUnavailableError, FencedError, RefusedByBrokerError
+from pipelines.errors import (
+    BrokerUnavailableError,
+    FencedError,
+    HungCallError,
+    RefusedByBrokerError,
+)
 from pipelines.kafka.clients import create_producer
 from pipelines.kafka.messages import OutputMessage, Position
 
@@ -131,7 +136,7 @@ class Transaction:
             note: a text that is kept with the position of each partition.
 
         Raises:
-            FencedError: the client library does not come back from the call.
+            HungCallError: the client library does not come back from the call.
         """
         positions = [
             TopicPartition(*where, offset)
@@ -297,7 +302,7 @@ def _returning(call: Callable[[], None]) -> None:
     thread.start()
     thread.join(HUNG_CALL_S)
     if not outcome:
-        raise FencedError(f"the group coordinator did not answer within {HUNG_CALL_S:.0f} s")
+        raise HungCallError(f"the group coordinator did not answer within {HUNG_CALL_S:.0f} s")
     if outcome[0] is not None:
         raise outcome[0]
 

@@ -9,7 +9,14 @@ from support.kafka import create_topic, delete_before, produce, read_committed, 
 from support.stages import Copy
 
 from pipelines.config import KafkaConfig
-from pipelines.errors import FencedError, OffsetLostError, RefusedByBrokerError, TransientError
+from pipelines.errors import (
+    BrokerUnavailableError,
+    FencedError,
+    HungCallError,
+    OffsetLostError,
+    RefusedByBrokerError,
+    TransientError,
+)
 from pipelines.kafka.loop import Background, TransactionalLoop, run_restarting
 from pipelines.kafka.messages import InputMessage, OutputMessage, Position
 from pipelines.kafka.reading import read_between, readable_log_ends
@@ -262,16 +269,44 @@ def test_a_second_process_in_the_same_slot_fences_the_first(
     assert rival_failures == []
 
 
-def test_a_fenced_loop_is_started_again_once_and_then_ends() -> None:
-    class Fenced:
-        def run(self) -> None:
-            starts.append(1)
-            raise FencedError("gone")
+class Lives:
+    """What is made again and again; each of its lives ends as it is told."""
 
-    starts: list[int] = []
-    with pytest.raises(FencedError):
-        run_restarting(Fenced, lambda: False)
-    assert len(starts) == 2
+    def __init__(self, *ends: Exception | None) -> None:
+        self.left = list(ends)
+
+    def run(self) -> None:
+        end = self.left.pop(0)
+        if end is not None:
+            raise end
+
+
+def test_a_fenced_loop_is_started_again_once_and_then_ends() -> None:
+    lives = Lives(FencedError("gone"), FencedError("gone again"), None)
+    with pytest.raises(FencedError, match="gone again"):
+        run_restarting(lambda: lives, lambda: False)
+    assert len(lives.left) == 1
+
+
+def test_calls_that_hang_and_a_broker_that_stays_away_are_no_rivals() -> None:
+    """A long outage ends no stage: its producer is given up, and the next one waits as long."""
+    hung, away = HungCallError("no answer"), BrokerUnavailableError("away")
+    lives = Lives(hung, away, FencedError("timed out"), away, hung, hung, None)
+    run_restarting(lambda: lives, lambda: not lives.left)
+    assert not lives.left
+
+
+def test_a_broker_that_is_away_at_the_start_ends_the_process() -> None:
+    lives = Lives(BrokerUnavailableError("away"), None)
+    with pytest.raises(BrokerUnavailableError):
+        run_restarting(lambda: lives, lambda: False)
+    assert len(lives.left) == 1
+
+
+def test_who_is_asked_to_stop_does_not_wait_for_the_broker() -> None:
+    lives = Lives(HungCallError("no answer"), BrokerUnavailableError("away"))
+    with pytest.raises(BrokerUnavailableError):
+        run_restarting(lambda: lives, lambda: not lives.left)
 
 
 def test_positions_of_inputs_without_output_are_committed_at_the_stop(

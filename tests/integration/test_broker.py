@@ -17,6 +17,7 @@ import yaml
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from conftest import free_port
 
 from pipelines.errors import BrokerUnavailableError, ConfigError
 from pipelines.kafka.broker import (
@@ -42,12 +43,11 @@ _STANDPIPE = Path(sys.executable).with_name("standpipe")
 def _free_ports() -> tuple[int, int]:
     """Two neighbours, as `standpipe kafka start --port` wants them."""
     while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
+        port = free_port()
+        with socket.socket() as probe:
             try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
+                probe.bind(("127.0.0.1", port + 1))
+            except OSError:
                 continue
             return port, port + 1
 

@@ -12,6 +12,8 @@ from pipelines.kafka.admin import apply, plan
 from pipelines.process import start_child
 from pipelines.sim.service import Addresses
 
+_SHOWN_LENGTH = 6_000
+
 
 class Stage:
     """One stage as a process that can be killed and started again."""
@@ -133,11 +135,15 @@ def run_command(config: KafkaConfig, *arguments: str) -> subprocess.CompletedPro
 def running_pipeline(
     kafka: KafkaConfig, addresses: Addresses, folder: Path, partitions: int
 ) -> Iterator[Pipeline]:
-    """Creates the topics; kills whatever still runs in the end."""
+    """Creates the topics; kills whatever still runs in the end, and shows logs after an error."""
     apply(plan(kafka, partitions))
     pipeline = Pipeline(kafka, addresses, folder)
     try:
         yield pipeline
+    except BaseException:
+        for stage in pipeline.stages:
+            print(f"--- {stage.name}\n{stage.log()[-_SHOWN_LENGTH:]}")  # noqa: T201 - of a failed test
+        raise
     finally:
         for stage in pipeline.stages:
             if stage.is_running:
