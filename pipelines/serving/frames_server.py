@@ -30,6 +30,7 @@ batches that say where they are gone on from. spec: F-01, F-10, F-14, F-18, F-22
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -86,11 +87,15 @@ class Limits:
         send_timeout_s: how long a subscriber may take nothing at all.
         farewell_s: how long one that was too slow may take to read what is on its way to it, the
             error behind it included.
+        behind_s: how long a number above all that the ring has seen may be one that a reader of
+            its own brought: after an outage they differ by what Kafka's client waits before it
+            connects again.
     """
 
     ring_bytes: int = RING_BYTES
     send_timeout_s: float = 30.0
     farewell_s: float = 10.0
+    behind_s: float = 15.0
 
 
 def serve(
@@ -244,7 +249,7 @@ class _Server:
         start = Start(self._ring.place)
         try:
             if cursor is not None:
-                start = self._cursors.find(cursor, self._ring.place, log_starts)
+                start = await self._find(cursor, log_starts)
             await converse(self._send(socket, start), ignore_messages(socket))
         except FutureCursorError:
             _log.info("cursor_refused", cursor=cursor)
@@ -256,6 +261,23 @@ class _Server:
             _log.error("epochs_unusable", cursor=cursor, detail=str(error))
             text = "the order of what comes next is not known"
             await self._sockets.dismiss(socket, WSCloseCode.INTERNAL_ERROR, text)
+
+    async def _find(self, cursor: int, log_starts: Mapping[Position, int]) -> Start:
+        """Returns where a cursor is, once the ring can have come up to whoever was ahead of it.
+
+        Raises:
+            FutureCursorError: it is above all numbers, also after `Limits.behind_s`.
+        """
+        deadline_s = time.monotonic() + self._limits.behind_s
+        while True:
+            try:
+                return self._cursors.find(cursor, self._ring.place, log_starts)
+            except FutureCursorError:
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0 or not self._served.is_following:
+                    raise
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._grown.wait(), left_s)
 
     async def _send(self, socket: web.WebSocketResponse, start: Start) -> None:
         if start.is_outdated:

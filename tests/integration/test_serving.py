@@ -79,7 +79,7 @@ def filled(kafka: str, capture_folder: Path) -> Iterator[Filled]:
     create_bridge_topics(config, PARTITIONS)
     sent = recorded_frames(capture_folder)
     FrameWriter(config, PARTITIONS).write_all(sent, 7)
-    with served(config) as url:
+    with served(config, limits=Limits(behind_s=1.0)) as url:
         yield Filled(config, sent, url)
 
 
