@@ -65,7 +65,7 @@ from pipelines.web_server import listening
 
 # Each has a socket and its buffers, of some 200 kB and one frame.
 MAX_SUBSCRIBERS: Final = 100
-# Each has a Kafka client, which takes up to 50 MB.
+# Each has a Kafka client, which takes up to 80 MB.
 MAX_READERS: Final = 8
 HEARTBEAT_S: Final = 120.0
 _STOP_POLL_S: Final = 0.1
