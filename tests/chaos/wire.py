@@ -25,7 +25,6 @@ class Wire:
         self.port: int = self._listener.getsockname()[1]
         self.broken_count = 0
         self._to_break = threading.Event()
-        self._newest = 0
         self._thread = threading.Thread(target=self._accept, name="wire", daemon=True)
 
     def __enter__(self) -> Self:
@@ -44,10 +43,7 @@ class Wire:
         self._thread.join()
 
     def break_next(self) -> None:
-        """Breaks the newest connection in the middle of the next bytes that come from the relay.
-
-        Older ones are of a process that stands still, and reads nothing.
-        """
+        """Breaks a connection in the middle of the next bytes that come from the relay."""
         self._to_break.set()
 
     def _accept(self) -> None:
@@ -61,22 +57,20 @@ class Wire:
             except OSError:
                 near.close()
                 continue
-            self._newest += 1
-            for source, sink, number in ((near, far, None), (far, near, self._newest)):
+            for source, sink, is_from_relay in ((near, far, False), (far, near, True)):
                 threading.Thread(
                     target=self._pass_on,
-                    args=(source, sink, number),
+                    args=(source, sink, is_from_relay),
                     name="wire",
                     daemon=True,
                 ).start()
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket, number: int | None) -> None:
-        """Passes one direction on; only that from the relay has the number of its connection."""
+    def _pass_on(self, source: socket.socket, sink: socket.socket, is_from_relay: bool) -> None:
         with suppress(OSError):
             while chunk := source.recv(_CHUNK_BYTES):
-                if number == self._newest and self._to_break.is_set():
-                    sink.sendall(chunk[: self._random.randrange(len(chunk))])
+                if is_from_relay and self._to_break.is_set():
                     self._to_break.clear()
+                    sink.sendall(chunk[: self._random.randrange(len(chunk))])
                     self.broken_count += 1
                     break
                 sink.sendall(chunk)
