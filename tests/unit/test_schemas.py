@@ -37,10 +37,8 @@ KINDS = {
     "identities": ("origin", {"document", "operation"}),
     "gaps": ("reason", set(GapReason)),
     "latest": (None, set()),
-    "listings": (None, set()),
     "parked": (None, set()),
     "minutes": (None, set()),
-    "overrides": ("status", {"takendown", "active"}),
     "records": ("operation", {"create", "update", "delete"}),
     "repos": ("sync", set(Sync)),
     "resyncs": (None, set()),
@@ -116,7 +114,6 @@ def test_everything_about_one_account_is_partitioned_alike() -> None:
         "repos",
         "latest",
         "identities",
-        "overrides",
         "parked",
         "resyncs",
         "repairs",
@@ -153,7 +150,7 @@ def test_every_property_is_described(file: Path) -> None:
             definition = schema.get("$defs", {}).get(field.get("$ref", "").rpartition("/")[2], {})
             assert len(field.get("description") or definition["description"]) > 5, name
             described += 1
-    assert described >= 3
+    assert described >= 5
 
 
 @pytest.mark.parametrize("file", SCHEMA_FILES, ids=name_of)

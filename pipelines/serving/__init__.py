@@ -1,1 +1,0 @@
-"""What topics hold, over sockets that clients of others speak."""
