@@ -10,7 +10,7 @@ spec: F-10 to F-14, F-18, F-20, F-22 to F-27
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ _match_cursor = re.compile(r"[0-9]{1,18}").fullmatch
 
 # How long a subscriber may take to answer the closing handshake; then the socket is cut.
 CLOSE_TIMEOUT_S: Final = 1.0
+
+# Of a message of a subscriber, where it has nothing to say.
+MAX_SUBSCRIBER_BYTES: Final = 4 * 1024 * 1024
 
 
 class CursorTextError(Exception):
@@ -90,7 +93,14 @@ def invalid_request(message: str) -> web.Response:
 class Sockets:
     """The open sockets of a server."""
 
-    def __init__(self) -> None:
+    def __init__(self, ping_s: float | None = None) -> None:
+        """Has none.
+
+        Args:
+            ping_s: a subscriber is pinged so often, in seconds, and its socket is cut where it
+                does not answer within half of that; None for never. spec: F-17
+        """
+        self._ping_s = ping_s
         self._transports: dict[web.WebSocketResponse, asyncio.Transport] = {}
 
     def __len__(self) -> int:
@@ -98,12 +108,18 @@ class Sockets:
 
     @asynccontextmanager
     async def open(
-        self, request: web.Request
+        self,
+        request: web.Request,
+        *,
+        is_compressed: bool = False,
+        max_message_bytes: int = MAX_SUBSCRIBER_BYTES,
     ) -> AsyncIterator[web.WebSocketResponse | web.Response]:
         """Takes up the connection of a subscriber while the block runs.
 
         Args:
             request: its request.
+            is_compressed: whether messages are compressed for who asks for it (RFC 7692).
+            max_message_bytes: of the subscriber; a larger one ends the connection.
 
         Yields:
             The socket; what to answer instead if the request is none for a socket.
@@ -111,7 +127,12 @@ class Sockets:
         Raises:
             ConnectionResetError: the subscriber has left; the web server knows what to do.
         """
-        socket = web.WebSocketResponse(timeout=CLOSE_TIMEOUT_S, compress=False)
+        socket = web.WebSocketResponse(
+            timeout=CLOSE_TIMEOUT_S,
+            compress=is_compressed,
+            max_msg_size=max_message_bytes,
+            heartbeat=self._ping_s,
+        )
         if not socket.can_prepare(request):
             yield web.Response(status=HTTPStatus.UPGRADE_REQUIRED)
             return
@@ -129,18 +150,44 @@ class Sockets:
         """Closes a connection without a word, once what is under way is sent."""
         self._transports[socket].close()
 
-    async def close_all(self) -> None:
-        """Closes every socket; those whose subscribers do not read are cut."""
-        await asyncio.gather(*(_close(*item) for item in list(self._transports.items())))
+    async def dismiss(self, socket: web.WebSocketResponse, code: WSCloseCode, text: str) -> None:
+        """Closes a socket with a reason; a subscriber that does not read is cut.
 
+        Args:
+            socket: it is open, or was.
+            code: of RFC 6455 or the registry behind it.
+            text: the reason; at most 123 bytes in UTF-8.
+        """
+        transport = self._transports[socket]
+        try:
+            async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
+                await socket.close(code=code, message=text.encode())
+        except TimeoutError:
+            # The subscriber does not read: even the closing frame finds no room.
+            transport.abort()
 
-async def _close(socket: web.WebSocketResponse, transport: asyncio.Transport) -> None:
-    try:
-        async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
-            await socket.close(code=WSCloseCode.GOING_AWAY)
-    except TimeoutError:
-        # The subscriber does not read: even the closing frame finds no room.
-        transport.abort()
+    async def refuse(
+        self, socket: web.WebSocketResponse, error: str, *, farewell_s: float
+    ) -> None:
+        """Ends a connection with an error frame. spec: F-14.
+
+        Args:
+            socket: it is open, or was.
+            error: one of `ERROR_TEXTS`.
+            farewell_s: how long the subscriber may take to read what is on its way to it, and the
+                frame behind that; then the socket is cut.
+        """
+        asyncio.get_running_loop().call_later(farewell_s, self._transports[socket].abort)
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(farewell_s):
+                await socket.send_bytes(refusal_frame(error))
+                await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=error.encode())
+
+    async def close_all(self, text: str = "") -> None:
+        """Closes every socket with a reason; those whose subscribers do not read are cut."""
+        going_away = WSCloseCode.GOING_AWAY
+        sockets = list(self._transports)
+        await asyncio.gather(*(self.dismiss(socket, going_away, text) for socket in sockets))
 
 
 async def converse(sending: Awaitable[None], reading: Awaitable[None]) -> None:

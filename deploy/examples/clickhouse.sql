@@ -118,6 +118,7 @@ CREATE TABLE atproto.crawls_queue
     `counts` Tuple(`requested` Int64, `synchronized` Int64, `inactive` Int64, `on_its_way` Int64, `repeated` Int64, `again` Int64, `older` Int64),
     `invalid_count` Int64,
     `problem` Nullable(String),
+    `answer` Nullable(String),
     `updated_us` Int64
 )
 ENGINE = Kafka
@@ -136,15 +137,16 @@ CREATE TABLE atproto.crawls
     kafka_partition UInt64,
     kafka_offset UInt64,
     `job` LowCardinality(String) COMMENT 'What it is read for. backfill: to ask for whatever is missing. sweep: to find what changed in a gap of an upstream.',
-    `subject` String COMMENT 'The list: `repos <base URL>` (listRepos), `<collection> <base URL>` (listReposByCollection), `dids sha256:<hash of a file>`; of a sweep `gaps <host>`: the messages of an upstream in the topic gaps.',
+    `subject` String COMMENT 'The list: `repos <base URL>` (listRepos), `<collection> <base URL>` (listReposByCollection), `dids sha256:<hash of a file>`; of a sweep also `gaps <host>`: the messages of an upstream in the topic gaps.',
     `state` LowCardinality(String) COMMENT 'running: there is more to read. done: it was read to its end. cut: it cannot be read on, see problem.',
-    `cursor` Nullable(String) COMMENT 'What the next page is asked for with, as the host gave it; null for the first page. Of a file the position in it; of a sweep the offset in gaps from which on gaps are still to be dealt with.',
+    `cursor` Nullable(String) COMMENT 'What the next page is asked for with, as the host gave it; null for the first page. Of a file the position in it; of `gaps <host>` the offset in gaps from which on gaps are still to be dealt with.',
     `pages_count` Int64 COMMENT 'Pages read so far, but for the last one. Unit: pages.',
     `empty_count` Int64 COMMENT 'Pages in a row, up to here, without a repository that the list had not named before. Unit: pages.',
     `mark` Nullable(String) COMMENT 'The cursor of an earlier page, to notice a list that leads in a circle; null where there is none.',
     `counts` Tuple(`requested` Int64, `synchronized` Int64, `inactive` Int64, `on_its_way` Int64, `repeated` Int64, `again` Int64, `older` Int64) COMMENT 'What became of the repositories so far.',
     `invalid_count` Int64 COMMENT 'Entries so far that are no repository. Unit: entries of a list.',
     `problem` Nullable(String) COMMENT 'Why the list was cut, for a person; else null.',
+    `answer` Nullable(String) COMMENT 'What a list that a sweep is reading is the answer to, and what reading it on needs; null of all others.',
     `updated_us` Int64 COMMENT 'When this was written, microseconds since 1970. Unit: microseconds since 1970-01-01T00:00:00Z.'
 )
 ENGINE = ReplacingMergeTree(kafka_offset)
@@ -167,6 +169,7 @@ SELECT
     `counts`,
     `invalid_count`,
     `problem`,
+    `answer`,
     `updated_us`
 FROM atproto.crawls_queue;
 
@@ -590,6 +593,48 @@ SELECT
     `record_cbor`
 FROM atproto.latest_queue;
 
+-- listings
+
+CREATE TABLE atproto.listings_queue
+(
+    `host` String,
+    `listed_us` Int64,
+    `fingerprints` String
+)
+ENGINE = Kafka
+SETTINGS
+    kafka_broker_list = '127.0.0.1:9092',
+    kafka_topic_list = 'atproto.listings',
+    kafka_group_name = 'clickhouse.listings',
+    kafka_format = 'JSONEachRow',
+    input_format_skip_unknown_fields = 1,
+    input_format_json_read_objects_as_strings = 1;
+
+CREATE TABLE atproto.listings
+(
+    message_key String,
+    kafka_topic LowCardinality(String),
+    kafka_partition UInt64,
+    kafka_offset UInt64,
+    `host` String COMMENT 'Host of the upstream the frame came from, with its port where that is not the default.',
+    `listed_us` Int64 COMMENT 'When reading the list began, microseconds since 1970: all messages of one sweep of an upstream have the same. Unit: microseconds since 1970-01-01T00:00:00Z.',
+    `fingerprints` String COMMENT 'Base64 of fingerprints in the list''s order, one after another: of each DID the first 9 bytes of its SHA-256.'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (message_key, kafka_topic, kafka_partition, kafka_offset)
+COMMENT 'Repositories that an upstream listed, of some pages. Key: host.';
+
+CREATE MATERIALIZED VIEW atproto.listings_view TO atproto.listings AS
+SELECT
+    _key AS message_key,
+    _topic AS kafka_topic,
+    _partition AS kafka_partition,
+    _offset AS kafka_offset,
+    `host`,
+    `listed_us`,
+    `fingerprints`
+FROM atproto.listings_queue;
+
 -- minutes
 
 CREATE TABLE atproto.minutes_queue
@@ -649,6 +694,51 @@ SELECT
     `updates`,
     `deletes`
 FROM atproto.minutes_queue;
+
+-- overrides
+
+CREATE TABLE atproto.overrides_queue
+(
+    `did` String,
+    `status` LowCardinality(String),
+    `reason` String,
+    `decided_us` Int64
+)
+ENGINE = Kafka
+SETTINGS
+    kafka_broker_list = '127.0.0.1:9092',
+    kafka_topic_list = 'atproto.overrides',
+    kafka_group_name = 'clickhouse.overrides',
+    kafka_format = 'JSONEachRow',
+    input_format_skip_unknown_fields = 1,
+    input_format_json_read_objects_as_strings = 1;
+
+CREATE TABLE atproto.overrides
+(
+    message_key String,
+    kafka_topic LowCardinality(String),
+    kafka_partition UInt64,
+    kafka_offset UInt64,
+    `did` String COMMENT 'DID of the repository or account, at most 2,048 characters.',
+    `status` LowCardinality(String) COMMENT 'What counts of the account. active: it may be shown, whatever upstream says. deleted: its records go at once. Else they are hidden, or go where compact purges.',
+    `reason` String COMMENT 'Why, for people.',
+    `decided_us` Int64 COMMENT 'When the operator said so, microseconds since 1970 by the clock of the command''s machine. Unit: microseconds since 1970-01-01T00:00:00Z.'
+)
+ENGINE = ReplacingMergeTree(kafka_offset)
+ORDER BY (message_key, kafka_topic)
+COMMENT 'What the operator says of an account, which counts instead of upstream''s word. Key: DID. A null lifts it. Every field is always present.';
+
+CREATE MATERIALIZED VIEW atproto.overrides_view TO atproto.overrides AS
+SELECT
+    _key AS message_key,
+    _topic AS kafka_topic,
+    _partition AS kafka_partition,
+    _offset AS kafka_offset,
+    `did`,
+    `status`,
+    `reason`,
+    `decided_us`
+FROM atproto.overrides_queue;
 
 -- parked
 
@@ -883,6 +973,11 @@ CREATE TABLE atproto.repos_queue
     `account_seq` Nullable(Int64),
     `account_time` Nullable(String),
     `account_received_us` Nullable(Int64),
+    `upstream_active` Bool,
+    `upstream_status` Nullable(String),
+    `override_status` LowCardinality(Nullable(String)),
+    `override_reason` Nullable(String),
+    `override_us` Nullable(Int64),
     `sync` LowCardinality(String),
     `reason` Nullable(String),
     `desynchronized_us` Nullable(Int64),
@@ -923,12 +1018,17 @@ CREATE TABLE atproto.repos
     kafka_partition UInt64,
     kafka_offset UInt64,
     `did` String COMMENT 'DID of the repository or account, at most 2,048 characters.',
-    `active` Bool COMMENT 'Whether the repository may be shown, by the account''s last #account or what its server said last; true if there was neither.',
-    `status` Nullable(String) COMMENT 'Why it may not be shown (deleted, deactivated, takendown, suspended, …: an open set), or null. May be set although active.',
+    `active` Bool COMMENT 'Whether the repository may be shown: by the operator''s override if there is one, else as in upstream_active.',
+    `status` Nullable(String) COMMENT 'Why it may not be shown, by the override if there is one, else as in upstream_status; or null.',
     `account_host` Nullable(String) COMMENT 'Who said that: the upstream of the #account, or the host that was asked for the repository; null if nobody did.',
     `account_seq` Nullable(Int64) COMMENT 'Sequence number of that #account; null if it was not one. Unit: sequence number.',
     `account_time` Nullable(String) COMMENT 'When it was said, by the upstream''s clock or, of a host that was asked, by ours; or null.',
     `account_received_us` Nullable(Int64) COMMENT 'When it was received, or the host was asked, by our clock, microseconds since 1970; or null. Between what hosts were asked for and what the upstream said this decides. Unit: microseconds since 1970-01-01T00:00:00Z.',
+    `upstream_active` Bool COMMENT 'Whether the repository may be shown by the account''s last #account or what its server said last; true if there was neither.',
+    `upstream_status` Nullable(String) COMMENT 'Why it may not be shown by upstream''s word (deleted, deactivated, takendown, suspended, …: an open set), or null. May be set although active.',
+    `override_status` LowCardinality(Nullable(String)) COMMENT 'What the operator says of the account, which counts instead (active, deactivated, deleted, suspended, takendown); null if there is no override.',
+    `override_reason` Nullable(String) COMMENT 'Why the operator says so, for people; or null.',
+    `override_us` Nullable(Int64) COMMENT 'When the operator said so, microseconds since 1970 by the clock of the command''s machine; or null. Unit: microseconds since 1970-01-01T00:00:00Z.',
     `sync` LowCardinality(String) COMMENT 'unknown: no commit seen, or none since the account was deleted. synchronized: latest.* has exactly the records of the newest commit seen. desynchronized: something is missing; latest.* stays at the commit below until it is repaired. applying: it is being repaired; latest.* is on its way from the commit below to the one in `applying`.',
     `reason` Nullable(String) COMMENT 'Why it is desynchronized, or was when it began to be repaired; else null. history.unknown: it was not followed from its first commit. chain.since, chain.prev_data: a commit does not follow the one we hold, by revision or by root. chain.restarted: a first commit for a repository that had one. sync.data: a #sync with another root. identity.unavailable: nobody could tell whether the account made a commit. Else the reason for which an authentic commit was refused, as in q.reason.',
     `desynchronized_us` Nullable(Int64) COMMENT 'Since when it is so: received_us of what broke it; else null. Unit: microseconds since 1970-01-01T00:00:00Z.',
@@ -945,7 +1045,7 @@ CREATE TABLE atproto.repos
     `deletion_us` Nullable(Int64) COMMENT 'Since when the account counts as deleted and its records wait for a confirmation, by received_us of its #account: they are still in latest.*, and nobody may show them. Null if none wait. Unit: microseconds since 1970-01-01T00:00:00Z.',
     `deleted_rev` Nullable(String) COMMENT 'Last revision that went with a deletion of the account: records up to it are gone or going. Null if there was no deletion.',
     `purging` Bool COMMENT 'Whether some of those records still wait for their tombstones.',
-    `host` String COMMENT 'Host of the upstream of the event, or host that was asked, with its port where that is not the default.',
+    `host` String COMMENT 'Host of the upstream of the event, or host that was asked, with its port where that is not the default; operator where an override, or its end, changed this.',
     `seq` Nullable(Int64) COMMENT 'The upstream''s sequence number of the frame; null without one. Unit: sequence number.',
     `time` Nullable(String) COMMENT 'The upstream''s `time` of an event, as it stood there, or null where there was none.',
     `received_us` Int64 COMMENT 'When the frame was received or the server asked, microseconds since 1970 by our clock. Unit: microseconds since 1970-01-01T00:00:00Z.',
@@ -955,7 +1055,7 @@ CREATE TABLE atproto.repos
 )
 ENGINE = ReplacingMergeTree(kafka_offset)
 ORDER BY (message_key, kafka_topic)
-COMMENT 'What is known of one repository. Key: DID. Every field is always present; host to snapshot_offset lead to what changed it last: an event, or an answer of a server that was asked for the repository.';
+COMMENT 'What is known of one repository. Key: DID. Every field is always present; host to snapshot_offset lead to what changed it last: an event, an answer of a server that was asked for the repository, or the operator (host: operator, and no position).';
 
 CREATE MATERIALIZED VIEW atproto.repos_view TO atproto.repos AS
 SELECT
@@ -970,6 +1070,11 @@ SELECT
     `account_seq`,
     `account_time`,
     `account_received_us`,
+    `upstream_active`,
+    `upstream_status`,
+    `override_status`,
+    `override_reason`,
+    `override_us`,
     `sync`,
     `reason`,
     `desynchronized_us`,

@@ -68,15 +68,16 @@ WITH (
 CREATE TABLE crawls (
     message_key STRING NOT NULL,
     `job` STRING COMMENT 'What it is read for. backfill: to ask for whatever is missing. sweep: to find what changed in a gap of an upstream.',
-    `subject` STRING COMMENT 'The list: `repos <base URL>` (listRepos), `<collection> <base URL>` (listReposByCollection), `dids sha256:<hash of a file>`; of a sweep `gaps <host>`: the messages of an upstream in the topic gaps.',
+    `subject` STRING COMMENT 'The list: `repos <base URL>` (listRepos), `<collection> <base URL>` (listReposByCollection), `dids sha256:<hash of a file>`; of a sweep also `gaps <host>`: the messages of an upstream in the topic gaps.',
     `state` STRING COMMENT 'running: there is more to read. done: it was read to its end. cut: it cannot be read on, see problem.',
-    `cursor` STRING COMMENT 'What the next page is asked for with, as the host gave it; null for the first page. Of a file the position in it; of a sweep the offset in gaps from which on gaps are still to be dealt with.',
+    `cursor` STRING COMMENT 'What the next page is asked for with, as the host gave it; null for the first page. Of a file the position in it; of `gaps <host>` the offset in gaps from which on gaps are still to be dealt with.',
     `pages_count` BIGINT COMMENT 'Pages read so far, but for the last one. Unit: pages.',
     `empty_count` BIGINT COMMENT 'Pages in a row, up to here, without a repository that the list had not named before. Unit: pages.',
     `mark` STRING COMMENT 'The cursor of an earlier page, to notice a list that leads in a circle; null where there is none.',
     `counts` ROW<`requested` BIGINT, `synchronized` BIGINT, `inactive` BIGINT, `on_its_way` BIGINT, `repeated` BIGINT, `again` BIGINT, `older` BIGINT> COMMENT 'What became of the repositories so far.',
     `invalid_count` BIGINT COMMENT 'Entries so far that are no repository. Unit: entries of a list.',
     `problem` STRING COMMENT 'Why the list was cut, for a person; else null.',
+    `answer` ROW<`host` STRING, `next_offset` BIGINT, `since_us` BIGINT, `listed_us` BIGINT, `listings_offset` BIGINT, `missed_did` STRING> COMMENT 'What a list that a sweep is reading is the answer to, and what reading it on needs; null of all others.',
     `updated_us` BIGINT COMMENT 'When this was written, microseconds since 1970. Unit: microseconds since 1970-01-01T00:00:00Z.',
     kafka_topic STRING METADATA FROM 'topic' VIRTUAL,
     kafka_partition INT METADATA FROM 'partition' VIRTUAL,
@@ -340,6 +341,34 @@ CREATE TABLE latest_chat_bsky_actor_declaration WITH ('topic' = 'atproto.latest.
 
 CREATE TABLE latest_other WITH ('topic' = 'atproto.latest.other') LIKE latest_app_bsky_actor_profile;
 
+-- listings
+
+CREATE TABLE listings (
+    message_key STRING NOT NULL,
+    `host` STRING COMMENT 'Host of the upstream the frame came from, with its port where that is not the default.',
+    `listed_us` BIGINT COMMENT 'When reading the list began, microseconds since 1970: all messages of one sweep of an upstream have the same. Unit: microseconds since 1970-01-01T00:00:00Z.',
+    `fingerprints` STRING COMMENT 'Base64 of fingerprints in the list''s order, one after another: of each DID the first 9 bytes of its SHA-256.',
+    kafka_topic STRING METADATA FROM 'topic' VIRTUAL,
+    kafka_partition INT METADATA FROM 'partition' VIRTUAL,
+    kafka_offset BIGINT METADATA FROM 'offset' VIRTUAL,
+    kafka_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+    WATERMARK FOR kafka_time AS kafka_time - INTERVAL '1' MINUTE
+)
+COMMENT 'Repositories that an upstream listed, of some pages. Key: host.'
+WITH (
+    'connector' = 'kafka',
+    'topic' = 'atproto.listings',
+    'properties.bootstrap.servers' = '127.0.0.1:9092',
+    'properties.group.id' = 'flink.listings',
+    'properties.isolation.level' = 'read_committed',
+    'scan.startup.mode' = 'earliest-offset',
+    'key.fields' = 'message_key',
+    'key.format' = 'raw',
+    'key.fields-prefix' = 'message_',
+    'value.format' = 'json',
+    'value.fields-include' = 'EXCEPT_KEY'
+);
+
 -- minutes
 
 CREATE TABLE minutes (
@@ -365,6 +394,33 @@ WITH (
     'topic' = 'atproto.minutes',
     'properties.bootstrap.servers' = '127.0.0.1:9092',
     'properties.group.id' = 'flink.minutes',
+    'properties.isolation.level' = 'read_committed',
+    'key.format' = 'raw',
+    'key.fields-prefix' = 'message_',
+    'value.format' = 'json',
+    'value.fields-include' = 'EXCEPT_KEY'
+);
+
+-- overrides
+
+CREATE TABLE overrides (
+    message_key STRING NOT NULL,
+    `did` STRING COMMENT 'DID of the repository or account, at most 2,048 characters.',
+    `status` STRING COMMENT 'What counts of the account. active: it may be shown, whatever upstream says. deleted: its records go at once. Else they are hidden, or go where compact purges.',
+    `reason` STRING COMMENT 'Why, for people.',
+    `decided_us` BIGINT COMMENT 'When the operator said so, microseconds since 1970 by the clock of the command''s machine. Unit: microseconds since 1970-01-01T00:00:00Z.',
+    kafka_topic STRING METADATA FROM 'topic' VIRTUAL,
+    kafka_partition INT METADATA FROM 'partition' VIRTUAL,
+    kafka_offset BIGINT METADATA FROM 'offset' VIRTUAL,
+    kafka_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+    PRIMARY KEY (message_key) NOT ENFORCED
+)
+COMMENT 'What the operator says of an account, which counts instead of upstream''s word. Key: DID. A null lifts it. Every field is always present.'
+WITH (
+    'connector' = 'upsert-kafka',
+    'topic' = 'atproto.overrides',
+    'properties.bootstrap.servers' = '127.0.0.1:9092',
+    'properties.group.id' = 'flink.overrides',
     'properties.isolation.level' = 'read_committed',
     'key.format' = 'raw',
     'key.fields-prefix' = 'message_',
@@ -484,12 +540,17 @@ WITH (
 CREATE TABLE repos (
     message_key STRING NOT NULL,
     `did` STRING COMMENT 'DID of the repository or account, at most 2,048 characters.',
-    `active` BOOLEAN COMMENT 'Whether the repository may be shown, by the account''s last #account or what its server said last; true if there was neither.',
-    `status` STRING COMMENT 'Why it may not be shown (deleted, deactivated, takendown, suspended, …: an open set), or null. May be set although active.',
+    `active` BOOLEAN COMMENT 'Whether the repository may be shown: by the operator''s override if there is one, else as in upstream_active.',
+    `status` STRING COMMENT 'Why it may not be shown, by the override if there is one, else as in upstream_status; or null.',
     `account_host` STRING COMMENT 'Who said that: the upstream of the #account, or the host that was asked for the repository; null if nobody did.',
     `account_seq` BIGINT COMMENT 'Sequence number of that #account; null if it was not one. Unit: sequence number.',
     `account_time` STRING COMMENT 'When it was said, by the upstream''s clock or, of a host that was asked, by ours; or null.',
     `account_received_us` BIGINT COMMENT 'When it was received, or the host was asked, by our clock, microseconds since 1970; or null. Between what hosts were asked for and what the upstream said this decides. Unit: microseconds since 1970-01-01T00:00:00Z.',
+    `upstream_active` BOOLEAN COMMENT 'Whether the repository may be shown by the account''s last #account or what its server said last; true if there was neither.',
+    `upstream_status` STRING COMMENT 'Why it may not be shown by upstream''s word (deleted, deactivated, takendown, suspended, …: an open set), or null. May be set although active.',
+    `override_status` STRING COMMENT 'What the operator says of the account, which counts instead (active, deactivated, deleted, suspended, takendown); null if there is no override.',
+    `override_reason` STRING COMMENT 'Why the operator says so, for people; or null.',
+    `override_us` BIGINT COMMENT 'When the operator said so, microseconds since 1970 by the clock of the command''s machine; or null. Unit: microseconds since 1970-01-01T00:00:00Z.',
     `sync` STRING COMMENT 'unknown: no commit seen, or none since the account was deleted. synchronized: latest.* has exactly the records of the newest commit seen. desynchronized: something is missing; latest.* stays at the commit below until it is repaired. applying: it is being repaired; latest.* is on its way from the commit below to the one in `applying`.',
     `reason` STRING COMMENT 'Why it is desynchronized, or was when it began to be repaired; else null. history.unknown: it was not followed from its first commit. chain.since, chain.prev_data: a commit does not follow the one we hold, by revision or by root. chain.restarted: a first commit for a repository that had one. sync.data: a #sync with another root. identity.unavailable: nobody could tell whether the account made a commit. Else the reason for which an authentic commit was refused, as in q.reason.',
     `desynchronized_us` BIGINT COMMENT 'Since when it is so: received_us of what broke it; else null. Unit: microseconds since 1970-01-01T00:00:00Z.',
@@ -506,7 +567,7 @@ CREATE TABLE repos (
     `deletion_us` BIGINT COMMENT 'Since when the account counts as deleted and its records wait for a confirmation, by received_us of its #account: they are still in latest.*, and nobody may show them. Null if none wait. Unit: microseconds since 1970-01-01T00:00:00Z.',
     `deleted_rev` STRING COMMENT 'Last revision that went with a deletion of the account: records up to it are gone or going. Null if there was no deletion.',
     `purging` BOOLEAN COMMENT 'Whether some of those records still wait for their tombstones.',
-    `host` STRING COMMENT 'Host of the upstream of the event, or host that was asked, with its port where that is not the default.',
+    `host` STRING COMMENT 'Host of the upstream of the event, or host that was asked, with its port where that is not the default; operator where an override, or its end, changed this.',
     `seq` BIGINT COMMENT 'The upstream''s sequence number of the frame; null without one. Unit: sequence number.',
     `time` STRING COMMENT 'The upstream''s `time` of an event, as it stood there, or null where there was none.',
     `received_us` BIGINT COMMENT 'When the frame was received or the server asked, microseconds since 1970 by our clock. Unit: microseconds since 1970-01-01T00:00:00Z.',
@@ -519,7 +580,7 @@ CREATE TABLE repos (
     kafka_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
     PRIMARY KEY (message_key) NOT ENFORCED
 )
-COMMENT 'What is known of one repository. Key: DID. Every field is always present; host to snapshot_offset lead to what changed it last: an event, or an answer of a server that was asked for the repository.'
+COMMENT 'What is known of one repository. Key: DID. Every field is always present; host to snapshot_offset lead to what changed it last: an event, an answer of a server that was asked for the repository, or the operator (host: operator, and no position).'
 WITH (
     'connector' = 'upsert-kafka',
     'topic' = 'atproto.repos',

@@ -12,6 +12,7 @@ from pipelines.bridge.messages import StreamPosition
 from pipelines.bridge.sightings import Sighting
 from pipelines.bridge.vitals import Finding, Trouble, age_s
 from pipelines.kafka.beat import Report, State
+from pipelines.kafka.distribution import Distribution, groups_of
 
 
 @dataclass(slots=True)
@@ -79,6 +80,10 @@ class Published:
         queued_count: entries that wait for a transaction, as of the last look.
         queued_bytes: sizes of their messages.
         positions: up to where in each upstream's stream, by host.
+        transaction_times: how long each transaction took, milliseconds, with its repetitions.
+        frame_sizes: how large each frame was, bytes.
+        event_delays: how much later than its own time the last event of each transaction and
+            upstream came, milliseconds.
     """
 
     frames_count: int = 0
@@ -90,6 +95,11 @@ class Published:
     queued_count: int = 0
     queued_bytes: int = 0
     positions: dict[str, StreamPosition] = field(default_factory=dict)
+    transaction_times: Distribution = field(
+        default_factory=lambda: Distribution("transaction_times")
+    )
+    frame_sizes: Distribution = field(default_factory=lambda: Distribution("frame_sizes"))
+    event_delays: Distribution = field(default_factory=lambda: Distribution("event_delays"))
 
 
 def summary(received: Mapping[str, Received], published: Published) -> dict[str, Any]:
@@ -133,7 +143,7 @@ def upstream_summary(
     return {
         "connections": received[host].connections_count,
         "seq": None if position is None else position.seq,
-        "delay_s": None if position is None else _delay_s(position),
+        "delay_s": None if position is None else delay_s_of(position),
         "quiet_s": None if last_us is None else round((now_us - last_us) / 1e6, 1),
         "coverage": coverage_of(received).get(host),
     }
@@ -179,7 +189,8 @@ def report_of(
         `connected`, 0 or 1; `seq` and `delay_ms` as in `upstream_summary`; `first`, `duplicates`
         and `busy_accounts` as in `Received`; `coverage_ppm`, the coverage in millionths;
         `missing`, the events that others brought and this one has not; `silent`, `slow`, `stale`
-        and `misaddressed` for upstreams in such trouble: since when, microseconds since the epoch.
+        and `misaddressed` for upstreams in such trouble: since when, microseconds since the epoch;
+        and the distributions of `Published`.
         Waiting if no upstream can be reached; who stands by is well.
     """
     state, detail = State.RUNNING, None
@@ -212,7 +223,7 @@ def report_of(
 
 def _groups(received: Mapping[str, Received], published: Published) -> dict[str, dict[str, int]]:
     positions = dict(published.positions)
-    delays_s = {host: _delay_s(position) for host, position in positions.items()}
+    delays_s = {host: delay_s_of(position) for host, position in positions.items()}
     troubles = {
         trouble.value: {
             host: one.found_us
@@ -221,34 +232,43 @@ def _groups(received: Mapping[str, Received], published: Published) -> dict[str,
         }
         for trouble in Trouble
     }
-    return troubles | {
-        "misaddressed": {
-            host: one.misaddressed_us
-            for host, one in received.items()
-            if one.misaddressed_us is not None
-        },
-        "connected": {
-            host: int(one.connections_count > 0 and one.disconnected_by is None)
-            for host, one in received.items()
-        },
-        "busy_accounts": {host: one.busy_accounts_count for host, one in received.items()},
-        "first": {host: one.first_count for host, one in received.items()},
-        "duplicates": {host: one.duplicates_count for host, one in received.items()},
-        "coverage_ppm": {
-            host: round(part * 1_000_000) for host, part in coverage_of(received).items()
-        },
-        "missing": {
-            host: events_count_of(received) - one.brought_count for host, one in received.items()
-        },
-        "seq": {host: position.seq for host, position in positions.items()},
-        "delay_ms": {
-            host: round(delay_s * 1000)
-            for host, delay_s in delays_s.items()
-            if delay_s is not None
-        },
-    }
+    distributions = groups_of(
+        published.transaction_times, published.frame_sizes, published.event_delays
+    )
+    return (
+        troubles
+        | distributions
+        | {
+            "misaddressed": {
+                host: one.misaddressed_us
+                for host, one in received.items()
+                if one.misaddressed_us is not None
+            },
+            "connected": {
+                host: int(one.connections_count > 0 and one.disconnected_by is None)
+                for host, one in received.items()
+            },
+            "busy_accounts": {host: one.busy_accounts_count for host, one in received.items()},
+            "first": {host: one.first_count for host, one in received.items()},
+            "duplicates": {host: one.duplicates_count for host, one in received.items()},
+            "coverage_ppm": {
+                host: round(part * 1_000_000) for host, part in coverage_of(received).items()
+            },
+            "missing": {
+                host: events_count_of(received) - one.brought_count
+                for host, one in received.items()
+            },
+            "seq": {host: position.seq for host, position in positions.items()},
+            "delay_ms": {
+                host: round(delay_s * 1000)
+                for host, delay_s in delays_s.items()
+                if delay_s is not None
+            },
+        }
+    )
 
 
-def _delay_s(position: StreamPosition) -> float | None:
+def delay_s_of(position: StreamPosition) -> float | None:
+    """Returns how much later than its own time an event came, seconds; None if it has no time."""
     delay_s = age_s(position.received_us, position.time)
     return None if delay_s is None else round(delay_s, 1)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pipelines import logs
 from pipelines.bridge.handover import Handover
 from pipelines.bridge.messages import Batch, Outputs, batch_of, cursors_of, epochs_of, gaps_of
-from pipelines.bridge.progress import Published
+from pipelines.bridge.progress import Published, delay_s_of
 from pipelines.errors import BrokerUnavailableError
 from pipelines.kafka.transaction import CALL_TIMEOUT_S, Transaction, TransactionalProducer
 
@@ -140,7 +140,9 @@ class Publisher:
 
         begun_s = time.monotonic()
         self._producer.run(body)
-        self.published.transaction_ms += round((time.monotonic() - begun_s) * 1000)
+        took_ms = round((time.monotonic() - begun_s) * 1000)
+        self.published.transaction_ms += took_ms
+        self.published.transaction_times.add(took_ms)
         self._next_offsets = next_offsets
         self._count(batch)
 
@@ -148,11 +150,17 @@ class Publisher:
         published = self.published
         published.transactions_count += 1
         published.frames_count += len(batch.frames)
-        published.frames_bytes += sum(len(frame.value or b"") for frame in batch.frames)
+        for frame in batch.frames:
+            size_bytes = len(frame.value or b"")
+            published.frames_bytes += size_bytes
+            published.frame_sizes.add(size_bytes)
         published.quarantined_count += len(batch.quarantined)
         published.gaps_count += len(batch.gaps)
         for origin, position in batch.positions.items():
             published.positions[origin.host] = position
+            delay_s = delay_s_of(position)
+            if delay_s is not None:
+                published.event_delays.add(round(delay_s * 1000))
         for origin, gap, position in batch.gaps:
             _log.warning(
                 "gap",

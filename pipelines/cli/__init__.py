@@ -53,6 +53,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "metrics": ("metrics", "Numbers for Prometheus, dashboard and alert rules."),
     "doctor": ("doctor", "Look at a deployment: what is wrong, and what to do."),
     "repo": ("repo", "Show what is held of one repository."),
+    "account": ("account", "What counts for an account here, whatever upstream says of it."),
     "quarantine": ("quarantine", "Look at what was refused, and why; have it mended."),
     "audit": ("audit", "Recompute roots from the topics and compare them with what was signed."),
     "replay": ("replay", "History once more: a window of topics to files, a topic or stdout."),

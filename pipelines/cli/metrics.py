@@ -12,7 +12,7 @@ from pipelines.metrics import service
 from pipelines.metrics.alerts import rules
 from pipelines.metrics.dashboard import dashboard
 from pipelines.metrics.endpoint import Address
-from pipelines.metrics.registry import METRICS
+from pipelines.metrics.registry import METRICS, Buckets
 from pipelines.process import stop_event
 
 
@@ -50,7 +50,7 @@ def serve(address: Address, kafka: KafkaConfig) -> None:
 @command.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
 def list_metrics(*, as_json: bool) -> None:
-    """List every metric: name, type, labels, unit, meaning."""
+    """List every metric: name, type, labels, unit, meaning; in JSON also where buckets end."""
     rows = [
         {
             "name": metric.full_name,
@@ -58,22 +58,16 @@ def list_metrics(*, as_json: bool) -> None:
             "labels": list(metric.all_labels),
             "unit": metric.unit,
             "meaning": metric.meaning,
+            "buckets": list(metric.source.bounds) if isinstance(metric.source, Buckets) else [],
         }
         for metric in METRICS
     ]
     if as_json:
         click.echo(json.dumps(rows))
         return
-    for row in rows:
-        labels = ",".join(row["labels"])
-        click.echo(
-            "\t".join(
-                (
-                    f"{row['name']}{{{labels}}}",
-                    *(str(row[key]) for key in ("type", "unit", "meaning")),
-                )
-            )
-        )
+    for metric in METRICS:
+        name = f"{metric.full_name}{{{','.join(metric.all_labels)}}}"
+        click.echo(f"{name}\t{metric.kind}\t{metric.unit}\t{metric.meaning}")
 
 
 @command.command(name="dashboard")

@@ -8,15 +8,19 @@ from pathlib import Path
 import click
 
 from pipelines.atproto.syntax import Did, Nsid
+from pipelines.cli.metrics_option import ADDRESS
 from pipelines.cli.options import DID, NSID, kafka_options
 from pipelines.cli.progress import moments
 from pipelines.cli.replay_options import GIVEN_TIME, OFFSETS, ROW, GivenTime
 from pipelines.cli.replay_places import Places, check_places, output_of
+from pipelines.cli.replay_serving import serve_jetstream
+from pipelines.cli.replay_socket import check_alone, serve_frames
 from pipelines.cli.replay_view import Moment, findings, summary, unproven_line
 from pipelines.cli.resolving import identities_option, keys_of, resolver_options
 from pipelines.config import KafkaConfig
 from pipelines.identity.memory import DEFAULT_KEYS_COUNT
 from pipelines.identity.resolver import Resolver
+from pipelines.metrics.endpoint import Address
 from pipelines.process import stop_event
 from pipelines.replay.epochs import EpochsError
 from pipelines.replay.job import Tally
@@ -107,10 +111,27 @@ _INTERRUPTED_EXIT_CODE = 130  # as shells have it
     help="Of the topic frames: prove each again with the key of its time. What has no proof is a "
     "JSON line on stdout; the frames themselves go there no more.",
 )
+@click.option(
+    "--serve-jetstream",
+    "jetstream",
+    type=ADDRESS,
+    metavar="[HOST:]PORT",
+    help="Of the topic events: serve it, and what comes, as the JSON websocket of Jetstream "
+    "(/subscribe); the host is 127.0.0.1 unless it is named. Each subscriber chooses for itself.",
+)
+@click.option(
+    "--serve",
+    type=ADDRESS,
+    metavar="[HOST:]PORT",
+    help="Of the topic frames: serve one upstream's as the event stream that it was, "
+    "com.atproto.sync.subscribeRepos; the host is 127.0.0.1 unless it is named.",
+)
 @identities_option
 @resolver_options
 @kafka_options
+@click.pass_context
 def command(
+    ctx: click.Context,
     *,
     topics: tuple[str, ...],
     since: GivenTime | None,
@@ -128,6 +149,8 @@ def command(
     again: bool,
     speed: float | None,
     reverify: bool,
+    jetstream: Address | None,
+    serve: Address | None,
     identities: Path | None,
     resolver: Resolver,
     kafka: KafkaConfig,
@@ -147,6 +170,8 @@ def command(
     standpipe replay 'records.*' --to-parquet records
     standpipe replay frames --to-topic second.frames
     standpipe replay frames --since 1d --reverify
+    standpipe replay events --serve-jetstream 6008
+    standpipe replay frames --host relay.example --serve 6008
 
     \b
     FILE.frames   the frames byte for byte, each with its length (4 bytes, big-endian) before
@@ -166,9 +191,25 @@ def command(
     killed goes on with nothing missing or twice. Topics of this deployment have their own writers:
     name one of another prefix.
 
+    --serve-jetstream goes on until Ctrl-C, for subscribers with the parameters wantedCollections,
+    wantedDids, cursor, maxMessageSizeBytes and requireHello, and the message options_update. A
+    cursor is any time_us, as far back as Kafka keeps the topic; who comes again with the last one
+    misses nothing, and gets the last ten seconds before it and the transaction it was in again.
+    Anyone who can reach the address may read it: it asks for no password.
+
+    --serve goes on until Ctrl-C, with what is written meanwhile unless --until or --seq ends it.
+    Each subscriber begins where its cursor says: with none at the present, with 0 at the oldest
+    frame there is, with N behind that number of the upstream. One that is slow, or away, goes on
+    from Kafka; its last number is all that it has to know. Of an upstream that began its numbers
+    anew, N is looked for among the latest first. Anyone who reaches the address may read.
+
     Exit code 0 if it is whole, 1 if it cannot be read or written, or if --reverify finds a frame
     without a proof, 2 on wrong usage, 130 if interrupted.
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
+    if jetstream is not None:
+        return serve_jetstream(ctx, kafka, topics, jetstream)
+    if serve is not None:
+        check_alone(topics)
     window = Window(
         since_ms=since and since.ms,
         until_ms=until and until.ms,
@@ -179,6 +220,8 @@ def command(
         topics, window, dids, collections, host, *(seq or (None, None)), is_following=follow
     )
     check_request(request)
+    if serve is not None:
+        return serve_frames(kafka, request, serve)
     places = Places(to_file, to_parquet, to_topic, is_again=again, is_only_checked=reverify)
     check_places(places, topics, is_following=follow, is_paced=speed is not None)
     if reverify and topics != (FRAMES,):

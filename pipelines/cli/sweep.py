@@ -44,9 +44,13 @@ def command(
     for each that is newer there, has another status, or is no longer listed. A repository that was
     never seen here counts if it changed since the gap began; others are for `standpipe backfill`.
 
+    What explode and compact have not processed yet looks as if it were missing. So nothing is
+    asked for until they have processed all that was in Kafka when the list was read.
+
     One sweep answers all gaps of an upstream that are known when it begins, once. Ctrl-C loses
-    nothing: a sweep that was not finished begins anew the next time. An upstream that is away is
-    asked again a minute later with --follow, and by the next start without.
+    nothing, and neither does a kill: the next start goes on where it was, up to three days later.
+    An upstream that is away is asked again a minute later with --follow, and by the next start
+    without.
 
     Exit code 0 if every gap is answered, 1 if one is not.
     """

@@ -8,9 +8,14 @@
                     says that it has no repository, or the directory that the account has no
                     identity; at the latest after `Policy.purge_after_s`
 
+That is about the status that counts: what the operator says (`overrides.py`) or else what was last
+said upstream. The two are kept apart, so that upstream's present word counts once an override is
+lifted. A deletion by the operator needs no confirmation; one by upstream goes its way under
+an override, except under one that says that the account is active.
+
 A deletion that waits is in the state, and so in `repos`: who gets the partition finds it there.
 
-Source: atproto.com/specs/account. spec: H-01, H-02, H-05, H-11, H-12
+Source: atproto.com/specs/account. spec: H-01, H-02, H-04, H-05, H-11, H-12
 """
 
 from dataclasses import dataclass, replace
@@ -19,6 +24,7 @@ from typing import Final
 
 from pipelines.atproto.syntax import parse_datetime
 from pipelines.compact.events import Source
+from pipelines.compact.overrides import Override, OverrideStatus, override_source
 from pipelines.compact.state import AccountMark, RepoState, Sync
 
 DELETED: Final = "deleted"
@@ -70,7 +76,7 @@ class Policy:
 def with_status(
     state: RepoState, source: Source, mark: AccountMark, *, active: bool, status: str | None
 ) -> RepoState:
-    """Returns the state after something was said of the account.
+    """Returns the state after something was said of the account, by an upstream or a server.
 
     Args:
         state: before.
@@ -79,19 +85,39 @@ def with_status(
         active: whether the account may be shown.
         status: why not, or None.
     """
-    before_us = state.deletion_us
     state = replace(
-        state, source=source, active=active, status=status, account=mark, deletion_us=None
+        state, source=source, upstream_active=active, upstream_status=status, account=mark
     )
-    if active:
-        return state
+    return _standing(state, mark.received_us)
+
+
+def with_override(state: RepoState, override: Override | None, received_us: int) -> RepoState:
+    """Returns the state after the operator said something of the account.
+
+    Args:
+        state: before.
+        override: what counts from now on; None if upstream's word does again.
+        received_us: when that was said, microseconds since the epoch.
+    """
+    state = replace(state, source=override_source(received_us), override=override)
+    return _standing(state, received_us)
+
+
+def _standing(state: RepoState, received_us: int) -> RepoState:
+    """Returns the state with what its status means for its records."""
+    if state.active:
+        return replace(state, deletion_us=None)
     # What is missing by then is asked for when the account returns.
     state = replace(state, requested_us=None)
-    if status != DELETED:
-        return state
+    if state.override is not None and state.override.status is OverrideStatus.DELETED:
+        return without_repository(state)
+    if state.upstream_active or state.upstream_status != DELETED:
+        return replace(state, deletion_us=None)
     if state.head is None and state.applying is None:
         return without_repository(state)
-    return replace(state, deletion_us=mark.received_us if before_us is None else before_us)
+    return replace(
+        state, deletion_us=received_us if state.deletion_us is None else state.deletion_us
+    )
 
 
 def is_older(mark: AccountMark, known: AccountMark | None) -> bool:

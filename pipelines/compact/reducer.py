@@ -3,6 +3,7 @@
 A pure function; ARCHITECTURE.md shows it as a table. Its rules, in the order of their checks:
 
     H-10        commits and syncs of an account that is not active are ignored
+    H-04        whether it is active the operator decides, or else what was said upstream
     G-04, G-31  a revision that is not above the head (or went with a deletion) is ignored
     G-18        an unknown repository begins with its first commit; anything else lacks history
     G-16, G-19  a commit continues the head if `since` is its revision and `prev_data` its root
@@ -26,8 +27,8 @@ from typing import NamedTuple, assert_never
 
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.mst import EMPTY_ROOT_CID
-from pipelines.atproto.syntax import Tid
-from pipelines.compact.accounts import is_older, with_status
+from pipelines.atproto.syntax import Did, Tid
+from pipelines.compact.accounts import is_older, with_override, with_status
 from pipelines.compact.events import (
     AccountEvent,
     CommitEvent,
@@ -41,6 +42,7 @@ from pipelines.compact.events import (
     SyncEvent,
     UnresolvedEvent,
 )
+from pipelines.compact.overrides import Override, override_source
 from pipelines.compact.state import (
     MAX_WAITING_COUNT,
     AccountMark,
@@ -63,7 +65,7 @@ class Outcome(StrEnum):
     DESYNCHRONIZED = "desynchronized"  # it does not continue the head
     STALE = "stale"  # there before, or older
     INACTIVE = "inactive"  # of an account that is not active
-    ACCOUNT = "account"  # the account's status was taken over
+    ACCOUNT = "account"  # what was said of the account was taken over
     IGNORED = "ignored"  # nothing of it concerns the state of a repository
 
 
@@ -101,6 +103,23 @@ def reduce_event(known: RepoState | None, event: Event, events_offset: int) -> R
             return _reduce_signed(state, event, events_offset)
         case _:
             assert_never(event)
+
+
+def reduce_override(
+    known: RepoState | None, did: Did, override: Override | None, received_us: int
+) -> Reduction:
+    """Applies what the operator says of an account.
+
+    Args:
+        known: the state before; None for a repository that was never heard of.
+        did: the account.
+        override: what counts from now on; None if upstream's word does again.
+        received_us: when that was said, microseconds since the epoch.
+    """
+    state = RepoState(did, override_source(received_us)) if known is None else known
+    if override == state.override:
+        return Reduction(Outcome.STALE)
+    return Reduction(Outcome.ACCOUNT, with_override(state, override, received_us))
 
 
 def _reduce_account(state: RepoState, event: AccountEvent) -> Reduction:

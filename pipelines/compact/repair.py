@@ -95,6 +95,9 @@ def after_slice(
         after_path: path up to which everything is applied; None if nothing is yet.
     """
     applying = _applying(state)
+    if state.deleted_rev == applying.snapshot.rev:
+        # It came back as it was: its records are not those that went, whose tombstones are out.
+        state = replace(state, deleted_rev=None)
     if next_chunk_index < max(applying.snapshot.chunks_count, 1):
         progress = replace(
             applying,
@@ -188,7 +191,8 @@ def _reduce_snapshot(
     has_root = before is None and head is not None and head.signed.data == snapshot.data
     is_held = has_root and snapshot.cause is not Cause.AUDIT
     is_current = head is not None and head.signed.rev == snapshot.rev
-    if is_held and is_current and state.sync is Sync.SYNCHRONIZED:
+    is_complete = is_held and is_current and state.sync is Sync.SYNCHRONIZED
+    if is_complete or not state.active:  # which an override may say of one that is back upstream
         return Reduction(Outcome.ACCOUNT, state) if is_back else Reduction(Outcome.STALE)
     signed = _signed(snapshot)
     # Of two commits with one revision the server's own counts.
@@ -221,9 +225,8 @@ def _reduce_absent(state: RepoState, absent: Absent, source: Source) -> Reductio
         return Reduction(Outcome.IGNORED)
     state = with_status(state, source, mark, active=False, status=absent.status)
     # That there is no identity any more needs no further confirmation.
-    return Reduction(
-        Outcome.ACCOUNT, without_repository(state) if absent.status == DELETED else state
-    )
+    is_gone = absent.status == DELETED and not state.active
+    return Reduction(Outcome.ACCOUNT, without_repository(state) if is_gone else state)
 
 
 def _contradicts(state: RepoState, snapshot: Snapshot) -> bool:

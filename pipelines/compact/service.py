@@ -1,4 +1,4 @@
-"""Compact as a process: events and snapshots in, repositories and their latest records out."""
+"""Compact as a process: what is known of repositories in, their state and latest records out."""
 
 import time
 from collections import Counter
@@ -15,7 +15,8 @@ from pipelines.compact.applying import Applier
 from pipelines.compact.events import parse_event
 from pipelines.compact.held import HeldPartition
 from pipelines.compact.outputs import OutputTopics, tombstone_messages
-from pipelines.compact.reducer import reduce_event
+from pipelines.compact.overrides import parse_override
+from pipelines.compact.reducer import reduce_event, reduce_override
 from pipelines.compact.repair import reduce_answer
 from pipelines.compact.restore import Restoration
 from pipelines.compact.sampling import Sampler
@@ -50,6 +51,8 @@ CHUNKS_FETCH_BYTES = 4 * CHUNK_BYTES
 CHUNKS_TIMEOUT_S = 0.5
 
 STAGE = "compact"
+# All of them count on the same number of partitions.
+INPUTS = ("events", "snapshots", "overrides")
 
 _log = logs.get_logger(STAGE)
 
@@ -66,6 +69,7 @@ class CompactStage:
         self,
         topics: OutputTopics,
         snapshots: str,
+        overrides: str,
         folder: Path,
         restoration: Restoration,
         partition_ends: Callable[[Sequence[int]], Mapping[int, Mapping[str, int]]],
@@ -78,7 +82,8 @@ class CompactStage:
 
         Args:
             topics: where outputs go.
-            snapshots: physical name of `snapshots`; all other inputs are events.
+            snapshots: physical name of `snapshots`.
+            overrides: physical name of `overrides`; all other inputs are events.
             folder: holds a store for each partition.
             restoration: makes stores current.
             partition_ends: by partition and topic, where our own topics end, once everything in
@@ -92,6 +97,7 @@ class CompactStage:
         self._topics = topics
         self._confirm_table = confirm_table
         self._snapshots = snapshots
+        self._overrides = overrides
         self._folder = folder
         self._restoration = restoration
         self._partition_ends = partition_ends
@@ -125,7 +131,7 @@ class CompactStage:
         """Needs nothing from outside."""
 
     def process(self, message: InputMessage) -> Sequence[OutputMessage]:
-        """Applies one event, or the answer of a server, to its repository."""
+        """Applies one event, the answer of a server, or an override to its repository."""
         held = self._held[message.partition]
         if message.topic == self._snapshots:
             manifest = parse_manifest(message.value or b"")
@@ -134,6 +140,8 @@ class CompactStage:
             if answer.state is None:
                 return ()
             return self._writer.write(held, message.partition, answer.state)
+        if message.topic == self._overrides:
+            return self._override(held, message)
         event = parse_event(message.value or b"")
         reduction = reduce_event(held.repo(event.did), event, message.offset)
         self.tally.add("events", reduction.outcome)
@@ -202,6 +210,18 @@ class CompactStage:
         for held in self._held.values():
             held.discard()
 
+    def _override(self, held: HeldPartition, message: InputMessage) -> Sequence[OutputMessage]:
+        assert message.key is not None
+        did = Did(message.key.decode())
+        override = None if message.value is None else parse_override(message.value)
+        received_us = message.timestamp_ms * 1_000
+        state = reduce_override(held.repo(did), did, override, received_us).state
+        if state is None:
+            return ()
+        status = None if override is None else override.status
+        _log.info("overridden", did=did, status=status, upstream=state.upstream_status)
+        return self._writer.write(held, message.partition, state)
+
     def _close_stores(self) -> None:
         self._sampler.forget()
         for held in self._held.values():
@@ -268,7 +288,7 @@ def run(
             kafka,
             stage_name=STAGE,
             slot=slot,
-            topics=[kafka.topic("events"), kafka.topic("snapshots")],
+            topics=[kafka.topic(name) for name in INPUTS],
             stage=stage,
             should_stop=should_stop,
             counts=counts,
@@ -297,7 +317,7 @@ def create_stage(kafka: KafkaConfig, folder: Path, policy: Policy) -> CompactSta
             of admitted collections.
         BrokerUnavailableError: no broker answers.
     """
-    needed = ["events", "resyncs", "chunks", "snapshots", "repos", STATUS, TABLES]
+    needed = [*INPUTS, "resyncs", "chunks", "repos", STATUS, TABLES]
     check_partitions(kafka, needed)
     known, admissions = join(kafka)
     check_partitions(kafka, [*needed, *known.specs["latest"].topics], known)
@@ -332,6 +352,7 @@ def create_stage(kafka: KafkaConfig, folder: Path, policy: Policy) -> CompactSta
     return CompactStage(
         topics,
         kafka.topic("snapshots"),
+        kafka.topic("overrides"),
         folder,
         restoration,
         partition_ends,

@@ -14,6 +14,7 @@ import orjson
 
 from pipelines.atproto.syntax import Did, Tid
 from pipelines.compact.events import Signed, Source, parse_source
+from pipelines.compact.overrides import Override, OverrideStatus
 from pipelines.repair.manifests import Snapshot
 from pipelines.repair.requests import Cause
 
@@ -117,9 +118,10 @@ class RepoState:
     Attributes:
         did: the repository.
         source: the last event or answer that changed this state.
-        active: whether the account may be shown.
-        status: why not, as the upstream says it, or None.
-        account: who said `active` and `status`, or None if nobody did.
+        upstream_active: whether the account may be shown, by what was last said of it.
+        upstream_status: why not, as that says it, or None.
+        account: who said these two, or None if nobody did.
+        override: what the operator says instead, or None.
         sync: how what we hold relates to what was signed.
         reason: why it is desynchronized, or was when a snapshot came (a `Desync`, or the reason
             of a refused commit), or None.
@@ -139,9 +141,10 @@ class RepoState:
 
     did: Did
     source: Source
-    active: bool = True
-    status: str | None = None
+    upstream_active: bool = True
+    upstream_status: str | None = None
     account: AccountMark | None = None
+    override: Override | None = None
     sync: Sync = Sync.UNKNOWN
     reason: str | None = None
     desynchronized_us: int | None = None
@@ -153,6 +156,20 @@ class RepoState:
     deletion_us: int | None = None
     deleted_rev: Tid | None = None
     is_purging: bool = False
+
+    @property
+    def active(self) -> bool:
+        """Whether the account may be shown: the operator's word, or else upstream's."""
+        if self.override is not None:
+            return self.override.status is OverrideStatus.ACTIVE
+        return self.upstream_active
+
+    @property
+    def status(self) -> str | None:
+        """Why it may not be shown, or None, by whoever's word counts."""
+        if self.override is not None:
+            return None if self.active else self.override.status
+        return self.upstream_status
 
     @property
     def pending_snapshot(self) -> int | None:
@@ -177,6 +194,7 @@ def encode_repo(state: RepoState) -> bytes:
     head = _NOTHING_SIGNED if state.head is None else state.head.signed
     seen = state.seen or _NOTHING_SIGNED
     account = state.account or _NO_ACCOUNT
+    override = state.override
     return orjson.dumps(
         {
             "did": state.did,
@@ -186,6 +204,11 @@ def encode_repo(state: RepoState) -> bytes:
             "account_seq": account[1],
             "account_time": account[2],
             "account_received_us": account[3],
+            "upstream_active": state.upstream_active,
+            "upstream_status": state.upstream_status,
+            "override_status": None if override is None else override.status,
+            "override_reason": None if override is None else override.reason,
+            "override_us": None if override is None else override.decided_us,
             "sync": state.sync,
             "reason": state.reason,
             "desynchronized_us": state.desynchronized_us,
@@ -233,12 +256,20 @@ def parse_repo(value: bytes) -> RepoState:
                 found["account_time"],
                 found["account_received_us"],
             )
+        override = None
+        if found.get("override_status") is not None:  # the first states had none
+            override = Override(
+                OverrideStatus(found["override_status"]),
+                found["override_reason"],
+                found["override_us"],
+            )
         return RepoState(
             did=found["did"],
             source=parse_source(found),
-            active=found["active"],
-            status=found["status"],
+            upstream_active=found.get("upstream_active", found["active"]),
+            upstream_status=found.get("upstream_status", found["status"]),
             account=account,
+            override=override,
             sync=Sync(found["sync"]),
             reason=found["reason"],
             desynchronized_us=found["desynchronized_us"],

@@ -1,8 +1,8 @@
 """What `repos` says of every repository, on this machine for as long as a crawl lasts.
 
     k<did>     what is compared of it (JSON)
-    a<did>     it has been listed in this crawl
-    l<list><did>   by this list (the first 8 bytes of the SHA-256 of its name)
+    a<fingerprint>     it has been listed in this crawl (`listed.py` has fingerprints)
+    l<list><fingerprint>   by this list (the first 8 bytes of the SHA-256 of its name)
 
 The topic is read to its end at the start, which takes some seconds for a million repositories, and
 followed from there. Memory is that of `pipelines.rocks`; on disk some 100 bytes a repository.
@@ -24,6 +24,7 @@ from pipelines.atproto.syntax import Did
 from pipelines.compact.state import parse_repo
 from pipelines.config import KafkaConfig
 from pipelines.crawl.candidates import Known, known_of
+from pipelines.crawl.listed import fingerprint
 from pipelines.kafka.following import Follower
 from pipelines.kafka.messages import InputMessage
 from pipelines.kafka.reading import log_ends, log_starts, read_between
@@ -91,22 +92,40 @@ class Census:
             did: the repository.
             subject: name of the list.
         """
-        name = did.encode()
-        key = _LISTED_BY + hashlib.sha256(subject.encode()).digest()[:8] + name
+        mark = fingerprint(did)
+        key = _listed_by(subject) + mark
         if self._rocks.get(key) is not None:
             return Before.ITSELF
         self._rocks[key] = b""
-        if self._rocks.get(_LISTED + name) is not None:
+        if self._rocks.get(_LISTED + mark) is not None:
             return Before.ANOTHER
-        self._rocks[_LISTED + name] = b""
+        self._rocks[_LISTED + mark] = b""
         return Before.NOBODY
 
-    def unlisted(self) -> Iterator[tuple[Did, Known]]:
-        """Yields the repositories that were not listed."""
-        for key, value in scan(self._rocks, _KNOWN):
-            did = key.removeprefix(_KNOWN)
-            if self._rocks.get(_LISTED + did) is None:
-                yield Did(did.decode()), Known(*orjson.loads(value))
+    def mark_all_listed(self, fingerprints: Iterable[bytes], subject: str) -> None:
+        """Notes that repositories were listed before, by a list that is read on from there.
+
+        Args:
+            fingerprints: of the repositories.
+            subject: name of the list.
+        """
+        batch = WriteBatch(raw_mode=True)
+        for mark in fingerprints:
+            put(batch, _listed_by(subject) + mark, b"")
+            put(batch, _LISTED + mark, b"")
+        self._rocks.write(batch)
+
+    def unlisted(self, after: Did | None = None) -> Iterator[tuple[Did, Known]]:
+        """Yields the repositories that were not listed, in the order of their DIDs' bytes.
+
+        Args:
+            after: only those behind this one.
+        """
+        start = None if after is None else _KNOWN + after.encode() + b"\0"
+        for key, value in scan(self._rocks, _KNOWN, start):
+            did = Did(key.removeprefix(_KNOWN).decode())
+            if self._rocks.get(_LISTED + fingerprint(did)) is None:
+                yield did, Known(*orjson.loads(value))
 
     def _take(self, messages: Iterable[InputMessage]) -> None:
         batch = WriteBatch(raw_mode=True)
@@ -117,6 +136,10 @@ class Census:
                 value = orjson.dumps(tuple(known_of(parse_repo(message.value))))
             put(batch, _KNOWN + message.key, value)
         self._rocks.write(batch)
+
+
+def _listed_by(subject: str) -> bytes:
+    return _LISTED_BY + hashlib.sha256(subject.encode()).digest()[:8]
 
 
 @contextmanager

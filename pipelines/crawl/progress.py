@@ -6,12 +6,13 @@ reading goes on after it, and each page is answered with requests once.
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 import orjson
 
+from pipelines.atproto.syntax import Did
 from pipelines.crawl.candidates import Judgment
 from pipelines.crawl.listing import Listing, ListingError, Page, Walk
 
@@ -51,6 +52,28 @@ class Target(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a list that is being read is the answer to, and what reading it on needs.
+
+    Attributes:
+        host: the upstream whose gaps it answers.
+        next_offset: the offset in `gaps` after the last of them.
+        since_us: when the first of them began, microseconds since the epoch; None if nobody knows.
+        listed_us: when reading the list began, likewise.
+        listings_offset: none of its messages in `listings` is before it.
+        missed_did: the list was read to its end, and what it does not have was asked for up to
+            this account; None if it was not yet.
+    """
+
+    host: str
+    next_offset: int
+    since_us: int | None
+    listed_us: int
+    listings_offset: int
+    missed_did: Did | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a list has been read.
 
@@ -61,6 +84,7 @@ class Progress:
         counts: what became of its repositories so far.
         invalid_count: entries so far that are no repository.
         problem: why the list was cut, or None.
+        answer: of a list that a sweep is reading; None of all others.
     """
 
     target: Target
@@ -69,6 +93,7 @@ class Progress:
     counts: Mapping[Judgment, int] = field(default_factory=dict)
     invalid_count: int = 0
     problem: str | None = None
+    answer: Answer | None = None
 
     @property
     def listed_count(self) -> int:
@@ -149,9 +174,23 @@ def encode_progress(progress: Progress, updated_us: int) -> bytes:
             "counts": {str(name): progress.counts.get(name, 0) for name in Judgment},
             "invalid_count": progress.invalid_count,
             "problem": progress.problem,
+            "answer": None if progress.answer is None else asdict(progress.answer),
             "updated_us": updated_us,
         }
     )
+
+
+def parse_target(key: bytes | None) -> Target:
+    """Takes a key of `crawls` apart.
+
+    Args:
+        key: as `Target.key`.
+
+    Raises:
+        ValueError: it is of another shape.
+    """
+    job, _, subject = (key or b"").decode().partition(" ")
+    return Target(Job(job), subject)
 
 
 def parse_progress(value: bytes) -> Progress:
@@ -173,6 +212,7 @@ def parse_progress(value: bytes) -> Progress:
             {Judgment(name): count for name, count in found["counts"].items()},
             found["invalid_count"],
             found["problem"],
+            None if found["answer"] is None else Answer(**found["answer"]),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not the progress of a list, version 1: {error!r}") from error

@@ -7,32 +7,31 @@ upstream gives of its repositories is compared with `repos`, and what differs is
     here by this upstream, and no longer listed         it may have gone in the gap
 
 One sweep answers all gaps of an upstream that were known when it began. That they are answered is
-written (topic `crawls`) after its last requests: if it is ended before, it begins anew. Requests
-may then be there twice, which have one fetch as their consequence.
-
-Memory is that of a backfill with one list.
+written (topic `crawls`) after its last requests; if it is ended before, it goes on where it was
+(`round.py`, which also says what is in memory).
 """
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Final
 
 from pipelines import logs
 from pipelines.atproto.errors import ProtocolError
-from pipelines.atproto.syntax import Did, parse_datetime
+from pipelines.atproto.syntax import parse_datetime
 from pipelines.bridge.messages import parse_gap
 from pipelines.config import KafkaConfig
-from pipelines.crawl.candidates import Judgment, is_missed, judge_for_sweep
-from pipelines.crawl.census import Before, Census, census
-from pipelines.crawl.listing import PAGE_LIMIT, Listing, Walk
+from pipelines.crawl.candidates import Judgment
+from pipelines.crawl.census import census
+from pipelines.crawl.listed import TOPIC as LISTINGS
+from pipelines.crawl.listing import Walk
 from pipelines.crawl.lists import HostList
-from pipelines.crawl.progress import TOPIC, Job, Progress, State, Target
-from pipelines.crawl.walking import Taken, Walker
+from pipelines.crawl.progress import TOPIC, Job, Progress, Target
+from pipelines.crawl.round import Round, begin, can_go_on
+from pipelines.crawl.settling import TOPICS, Settling
 from pipelines.crawl.writing import STAGE, RequestWriter, stored_progress
 from pipelines.errors import FencedError
 from pipelines.kafka.admin import check_partitions
@@ -43,7 +42,6 @@ from pipelines.kafka.following import Follower
 from pipelines.kafka.heartbeat import heartbeat
 from pipelines.kafka.messages import InputMessage
 from pipelines.kafka.reading import log_ends, read_between
-from pipelines.repair.requests import Cause, Request
 
 SLOT: Final = "sweep"
 # How often it is looked whether there is a new gap.
@@ -127,14 +125,17 @@ class Sweep:
         self._stop = stop
         self._follows = follows
         self._state = BeatState.STARTING
+        self._waits_for: str | None = None
         self._answered: dict[str, int] = {}
+        self._begun: dict[str, Progress] = {}
 
     def report(self) -> Report:
         """Returns what it has to say for its sign of life."""
-        problems = "; ".join(f"{host}: {problem}" for host, problem in self.problems.items())
+        problems = [f"{host}: {problem}" for host, problem in self.problems.items()]
+        details = "; ".join([self._waits_for] if self._waits_for else problems)
         return Report(
-            state=BeatState.WAITING if problems else self._state,
-            detail=problems or None,
+            state=BeatState.WAITING if details else self._state,
+            detail=details or None,
             counters={
                 "inputs": self.counts.total(),
                 "outputs": self.counts[Judgment.REQUESTED],
@@ -150,33 +151,37 @@ class Sweep:
             ConfigError: a topic is missing.
             FencedError: another sweep has taken over.
         """
-        check_partitions(self._kafka, ["repos", "resyncs", _GAPS, TOPIC, STATUS])
+        check_partitions(self._kafka, [*TOPICS, "resyncs", _GAPS, LISTINGS, TOPIC, STATUS])
         with (
             heartbeat(self._kafka, STAGE, SLOT, self.report),
             closing(RequestWriter(self._kafka, SLOT, self._stop)) as writer,
             closing(Follower(self._kafka)) as follower,
+            closing(Settling(self._kafka, self._stop, self._wait_for)) as settling,
         ):
-            for progress in stored_progress(self._kafka, Job.SWEEP).values():
-                host = progress.target.subject.removeprefix(f"{_GAPS} ")
-                self._answered[host] = int(progress.walk.cursor or 0)
+            for subject, progress in stored_progress(self._kafka, Job.SWEEP).items():
+                if progress.answer is not None:
+                    self._begun[subject] = progress
+                else:
+                    host = subject.removeprefix(f"{_GAPS} ")
+                    self._answered[host] = int(progress.walk.cursor or 0)
             where = (self._kafka.topic(_GAPS), 0)
             ends = log_ends(self._kafka, [where], is_readable=True)
             messages = read_between(self._kafka, {where: 0}, ends)
             self.due = due_after({}, messages, self._answered)
             follower.assign(ends)
             try:
-                self._answer_all(follower, writer)
+                self._answer_all(follower, writer, settling)
             except FencedError as error:
                 raise FencedError(
                     "another sweep has taken over; only one can run at a time, so stop one of "
                     f"them ({error})"
                 ) from None
 
-    def _answer_all(self, follower: Follower, writer: RequestWriter) -> None:
+    def _answer_all(self, follower: Follower, writer: RequestWriter, settling: Settling) -> None:
         self._state = BeatState.RUNNING
         while not self._stop.is_set():
             for host, gaps in self.due.items():
-                problem = self._answer(host, gaps, writer)
+                problem = self._answer(host, gaps, writer, settling)
                 if self._stop.is_set():
                     break
                 if problem is not None:
@@ -196,80 +201,61 @@ class Sweep:
                 if messages or (self.due and time.monotonic() >= retry_s):
                     break
 
-    def _answer(self, host: str, gaps: Due, writer: RequestWriter) -> str | None:
+    def _answer(
+        self, host: str, gaps: Due, writer: RequestWriter, settling: Settling
+    ) -> str | None:
         """Sweeps an upstream; returns why not, if it could not be."""
         repos = self._list_of(host)
-        begun = Progress(Target(Job.SWEEP, f"{_GAPS} {host}"))
-        last: Progress = begun
-        started_us = time.time_ns() // 1_000
-        _log.info("sweep_begins", host=host, list=repos.subject)
+        progress = self._begun.get(repos.subject)
+        if progress is None or not can_go_on(self._kafka, progress):
+            progress = begin(self._kafka, repos, host, gaps.next_offset, gaps.since_us)
+        _log.info(
+            "sweep_begins", host=host, list=repos.subject, listed_before=progress.listed_count
+        )
         partitions_count = check_partitions(self._kafka, ["repos"])["repos"]
         with census(self._kafka, partitions_count) as known:
-
-            def judge(subject: str, listing: Listing) -> Judgment:
-                if known.mark_listed(listing.did, subject) is not Before.NOBODY:
-                    return Judgment.AGAIN
-                return judge_for_sweep(listing, known.get(listing.did), gaps.since_us)
-
-            def take(taken: Sequence[Taken]) -> None:
-                nonlocal last
-                for _, (before, after, wanted) in taken:
-                    writer.write(_requests(listing.did for listing in wanted))
-                    self.counts = self.counts + Counter(after.counts) - Counter(before.counts)
-                    last = after
-                writer.wait_for_room()
-                known.catch_up()
-
-            walker = Walker(judge, take, self._stop.is_set, concurrent_count=1)
-            walker.run([(repos, begun)])
-            if last.state is not State.DONE:
-                return walker.away.get(begun.target.subject) or last.problem or "it was stopped"
-            self._finish(host, last, gaps, _missed(known, host, started_us), writer)
+            reading = Round(
+                self._kafka, repos, progress, known, writer, settling, self._stop, self._count
+            )
+            problem = reading.run()
+        done = reading.progress
+        self._begun[repos.subject] = done
+        if problem is not None:
+            return problem
+        self._finish(host, done, writer)
         _log.info(
             "sweep_done",
             host=host,
-            listed=last.listed_count,
-            requested=last.counts.get(Judgment.REQUESTED, 0),
+            listed=done.listed_count,
+            requested=done.counts.get(Judgment.REQUESTED, 0),
         )
         return None
 
-    def _finish(
-        self,
-        host: str,
-        last: Progress,
-        gaps: Due,
-        missed: Iterator[Did],
-        writer: RequestWriter,
-    ) -> None:
-        """Asks for what is no longer listed, and notes that the gaps are answered."""
-        counts = Counter(last.counts)
-        while not self._stop.is_set() and (dids := list(islice(missed, PAGE_LIMIT))):
-            writer.write(_requests(dids))
-            counts[Judgment.REQUESTED] += len(dids)
-            self.counts = self.counts + Counter({Judgment.REQUESTED: len(dids)})
-            writer.wait_for_room()
-        if self._stop.is_set():
-            return
-        cursor = str(gaps.next_offset)
-        done = replace(last, walk=Walk(cursor, last.walk.pages_count), counts=dict(counts))
-        writer.write([], [done])
-        self._answered[host] = gaps.next_offset
+    def _finish(self, host: str, done: Progress, writer: RequestWriter) -> None:
+        """Notes that the gaps are answered, and forgets how far the list was read."""
+        assert done.answer is not None
+        next_offset = done.answer.next_offset
+        answered = replace(
+            done,
+            target=Target(Job.SWEEP, f"{_GAPS} {host}"),
+            walk=Walk(str(next_offset), done.walk.pages_count),
+            answer=None,
+        )
+        writer.write([], [answered], forgotten=[done.target])
+        del self._begun[done.target.subject]
+        self._answered[host] = next_offset
+
+    def _count(self, counts: Counter[Judgment]) -> None:
+        self.counts = self.counts + counts
+
+    def _wait_for(self, detail: str | None) -> None:
+        self._waits_for = detail
 
 
 def _with(problems: Mapping[str, str], host: str, problem: str | None) -> dict[str, str]:
     """Returns problems with that of a host as it is now, as a new value: others read the old."""
     others = {name: detail for name, detail in problems.items() if name != host}
     return others if problem is None else {**others, host: problem}
-
-
-def _missed(known: Census, host: str, listed_us: int) -> Iterator[Did]:
-    return (did for did, repo in known.unlisted() if is_missed(repo, host, listed_us))
-
-
-def _requests(dids: Iterable[Did]) -> list[Request]:
-    now_us = time.time_ns() // 1_000
-    # The server that the account names is asked, and not the upstream: it may be behind, too.
-    return [Request(did, Cause.SWEEP, None, None, None, now_us) for did in dids]
 
 
 def _time_us(time: str | None) -> int | None:

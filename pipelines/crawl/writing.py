@@ -16,8 +16,10 @@ from pipelines.crawl.progress import (
     TOPIC,
     Job,
     Progress,
+    Target,
     encode_progress,
     parse_progress,
+    parse_target,
 )
 from pipelines.kafka.admin import check_partitions
 from pipelines.kafka.lag import LagReader
@@ -71,12 +73,21 @@ class RequestWriter:
         """Closes the connections."""
         self._lags.close()
 
-    def write(self, requests: Sequence[Request], progress: Iterable[Progress] = ()) -> None:
+    def write(
+        self,
+        requests: Sequence[Request],
+        progress: Iterable[Progress] = (),
+        *,
+        forgotten: Iterable[Target] = (),
+        others: Iterable[OutputMessage] = (),
+    ) -> None:
         """Writes requests, and the progress that they belong to, all or nothing.
 
         Args:
             requests: whom to ask for.
             progress: how far lists have been read with them.
+            forgotten: lists whose progress nobody needs any more.
+            others: what belongs to it as well.
         """
         now_us = time.time_ns() // 1_000
         messages = [
@@ -92,6 +103,10 @@ class RequestWriter:
             )
             for item in progress
         ]
+        messages += [
+            OutputMessage(topic, 0, target.key, None, [], now_us // 1_000) for target in forgotten
+        ]
+        messages += others
 
         def produce(transaction: Transaction) -> None:
             for message in messages:
@@ -137,9 +152,11 @@ def stored_progress(kafka: KafkaConfig, job: Job) -> dict[str, Progress]:
     where = (kafka.topic(TOPIC), 0)
     stored: dict[str, Progress] = {}
     for message in read_between(kafka, {where: 0}, readable_log_ends(kafka, [where])):
-        if message.value is None:
+        target = parse_target(message.key)
+        if target.job is not job:
             continue
-        progress = parse_progress(message.value)
-        if progress.target.job is job:
-            stored[progress.target.subject] = progress
+        if message.value is None:
+            stored.pop(target.subject, None)
+        else:
+            stored[target.subject] = parse_progress(message.value)
     return stored

@@ -6,11 +6,12 @@ be a moment apart, or mappings that are replaced and never changed.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
 from pipelines.kafka.beat import Report, State
+from pipelines.kafka.distribution import Distribution, groups_of
 
 WAITS_FOR_PARTITIONS: Final = "partitions to work on: the others have them all, or are not ready"
 
@@ -31,6 +32,9 @@ class LoopCounts:
         transactions_count: transactions that were committed.
         transaction_ms: how long they took, with their repetitions.
         waits_count: how often something it needed was away.
+        transaction_times: how long each transaction took, milliseconds, with its repetitions.
+        batch_times: how long each batch took, milliseconds, without its transaction.
+        batch_sizes: how many messages of it were done.
     """
 
     state: State = State.STARTING
@@ -42,6 +46,11 @@ class LoopCounts:
     transactions_count: int = 0
     transaction_ms: int = 0
     waits_count: int = 0
+    transaction_times: Distribution = field(
+        default_factory=lambda: Distribution("transaction_times")
+    )
+    batch_times: Distribution = field(default_factory=lambda: Distribution("batch_times"))
+    batch_sizes: Distribution = field(default_factory=lambda: Distribution("batch_sizes"))
 
     def report(self, groups: Mapping[str, Mapping[str, int]] = _NO_GROUPS) -> Report:
         """Returns what the loop has to say now.
@@ -64,7 +73,10 @@ class LoopCounts:
                 "waits": self.waits_count,
                 "partitions": self.partitions_count,
             },
-            groups=groups,
+            groups={
+                **groups,
+                **groups_of(self.transaction_times, self.batch_times, self.batch_sizes),
+            },
         )
 
 

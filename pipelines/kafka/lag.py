@@ -132,6 +132,27 @@ class LagReader:
             lags[group] = lag_of(samples.values(), time.time_ns() // 1_000_000)
         return lags
 
+    def behind(self, group: str, ends: Mapping[Position, int]) -> set[Position]:
+        """Returns the partitions in which a group has not processed everything before an offset.
+
+        Args:
+            group: any group.
+            ends: for each partition that it reads, an offset that committed messages reach up to.
+
+        Raises:
+            BrokerUnavailableError: the broker does not answer.
+        """
+        positions = self._positions(group, list(ends))
+        samples = self._samples(
+            {where: at for where, at in positions.items() if max(at, 0) < ends[where]}
+        )
+        # Positions do not pass the markers in front of an end: what counts are messages.
+        return {
+            where
+            for where, found in samples.items()
+            if found.offsets and found.offsets[0] < ends[where]
+        }
+
     def _partitions(self, topics: Sequence[str]) -> list[Position]:
         try:
             metadata = self._consumer.list_topics(timeout=REQUEST_TIMEOUT_S).topics

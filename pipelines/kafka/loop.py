@@ -316,6 +316,7 @@ class TransactionalLoop:
         outputs: list[OutputMessage] = []
         output_bytes = 0
         done_count = 0
+        begun_s = time.monotonic()
         try:
             self._stage.prepare(batch.messages)
             for message in batch.messages:
@@ -327,6 +328,9 @@ class TransactionalLoop:
                     break
         except TransientError as error:
             waits_for = error
+        if done_count:
+            self.counts.batch_times.add(round((time.monotonic() - begun_s) * 1000))
+            self.counts.batch_sizes.add(done_count)
         done = batch.messages[:done_count]
         try:
             self._publish(outputs, output_bytes, _positions(done))
@@ -384,7 +388,9 @@ class TransactionalLoop:
         written = self._producer.run(body)
         self._stage.committed(written)
         self._finished = {}
-        self.counts.transaction_ms += round((time.monotonic() - started_s) * 1000)
+        took_ms = round((time.monotonic() - started_s) * 1000)
+        self.counts.transaction_ms += took_ms
+        self.counts.transaction_times.add(took_ms)
         self.counts.transactions_count += 1
         self.counts.outputs_count += len(outputs)
         self.counts.output_bytes += output_bytes

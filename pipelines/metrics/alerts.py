@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from pipelines.metrics.dashboard import quantile
 from pipelines.metrics.registry import BY_NAME
 from pipelines.status.overview import Condition
 from pipelines.status.stages import RETENTION_WARNING_SHARE, RETENTION_WRONG_SHARE, STAGES
@@ -17,6 +18,8 @@ from pipelines.status.upstreams import TROUBLES
 LAG_S: Final = 300
 # A relay of the live network is never quiet for a second; a small host may be for minutes.
 QUIET_S: Final = 300
+# Half of the time after which the broker aborts a transaction.
+SLOW_S: Final = 5
 REFUSED_SHARE: Final = 0.01
 DESYNCHRONIZED_SHARE: Final = 0.05
 PARKED_COUNT: Final = 1_000
@@ -100,6 +103,15 @@ def alerts() -> tuple[Alert, ...]:
             Severity.WARNING,
             "{{ $labels.stage }} {{ $labels.slot }} has been waiting for ten minutes",
             "groups.stuck",
+        ),
+        Alert(
+            "StandpipeTransactionsSlow",
+            f"{quantile(BY_NAME['transaction_duration_seconds'], 0.95, '10m')} > {SLOW_S}",
+            15,
+            Severity.WARNING,
+            "One in twenty transactions of {{ $labels.stage }} takes more than "
+            "{{ $value | humanizeDuration }}",
+            "transactions are slow",
         ),
         Alert(
             "StandpipeLag",

@@ -46,9 +46,12 @@ def dashboard() -> dict[str, Any]:
 def expression(metric: Metric) -> str:
     """Returns what is drawn of a metric, in PromQL.
 
-    Sums over processes, of counters a second; of a moment how long ago it was. What is one
-    process's alone, such as a place in a stream, is not added up.
+    Sums over processes, of counters a second; of a moment how long ago it was; of a histogram
+    what all but one in twenty are below. What is one process's alone, such as a place in a stream,
+    is not added up.
     """
+    if metric.kind is Kind.HISTOGRAM:
+        return quantile(metric, 0.95, "5m")
     labels = [label for label in metric.all_labels if label != "slot"]
     series = metric.full_name
     if metric.name.endswith(("_timestamp_seconds", "_seq", "_delay_seconds")):
@@ -56,6 +59,18 @@ def expression(metric: Metric) -> str:
     if metric.kind is Kind.COUNTER:
         series = f"rate({series}[5m])"
     return f"sum by ({', '.join(labels)}) ({series})"
+
+
+def quantile(metric: Metric, part: float, span: str) -> str:
+    """Returns what a part of the values of a histogram is below, by stage, in PromQL.
+
+    Args:
+        metric: the histogram.
+        part: of 1.
+        span: of the values of how long.
+    """
+    rate = f"rate({metric.full_name}_bucket[{span}])"
+    return f"histogram_quantile({part}, sum by (stage, le) ({rate}))"
 
 
 def _row(title: str, number: int, top: int) -> dict[str, Any]:
@@ -74,7 +89,7 @@ def _panel(metric: Metric, number: int, place: tuple[int, int]) -> dict[str, Any
     return {
         "id": number,
         "type": "timeseries",
-        "title": metric.name.replace("_", " "),
+        "title": _title(metric),
         "description": f"{metric.meaning} ({metric.unit})",
         "datasource": _DATASOURCE,
         "fieldConfig": {"defaults": {"unit": _grafana_unit(metric)}, "overrides": []},
@@ -90,9 +105,14 @@ def _panel(metric: Metric, number: int, place: tuple[int, int]) -> dict[str, Any
     }
 
 
+def _title(metric: Metric) -> str:
+    title = metric.name.replace("_", " ")
+    return f"{title}, 95%" if metric.kind is Kind.HISTOGRAM else title
+
+
 def _legend(metric: Metric) -> Iterator[str]:
     for label in metric.all_labels:
-        if label != "slot" or not expression(metric).startswith("sum"):
+        if label != "slot" or "sum by" not in expression(metric):
             yield f"{{{{{label}}}}}"
 
 
@@ -100,12 +120,12 @@ def _grafana_unit(metric: Metric) -> str:
     match metric.unit, metric.kind:
         case "bytes", Kind.COUNTER:
             return "Bps"
-        case "seconds", Kind.COUNTER:
+        case ("seconds", Kind.COUNTER) | ("1", _):
             return "percentunit"  # of the time
+        case "bytes", Kind.HISTOGRAM:
+            return "bytes"
         case (("seconds" | "seconds since 1970"), _):
             return "s"
-        case "1", _:
-            return "percentunit"
         case _, Kind.COUNTER:
             return "cps"
         case _:

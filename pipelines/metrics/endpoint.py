@@ -5,18 +5,22 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from pipelines import logs
 from pipelines.errors import ConfigError
 from pipelines.kafka.board import reports
-from pipelines.metrics.registry import PREFIX, Kind
+from pipelines.metrics.registry import PREFIX, Buckets, Kind
 from pipelines.metrics.samples import Sample, by_metric, process_samples
 
 _log = logs.get_logger("metrics")
 
-Family = CounterMetricFamily | GaugeMetricFamily
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
 class Address(NamedTuple):
@@ -34,13 +38,24 @@ class _Samples(Collector):
 
     def collect(self) -> Iterator[Family]:
         for metric, samples in by_metric(self._samples()).items():
+            name, meaning = PREFIX + metric.name, f"{metric.meaning} ({metric.unit})"
+            if isinstance(metric.source, Buckets):
+                histogram = HistogramMetricFamily(name, meaning, labels=metric.all_labels)
+                _fill(histogram, metric.source, samples)
+                yield histogram
+                continue
             kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
-            family = kind(
-                PREFIX + metric.name, f"{metric.meaning} ({metric.unit})", labels=metric.all_labels
-            )
+            family = kind(name, meaning, labels=metric.all_labels)
             for sample in samples:
                 family.add_metric(sample.labels, sample.value)
             yield family
+
+
+def _fill(histogram: HistogramMetricFamily, buckets: Buckets, samples: Iterable[Sample]) -> None:
+    ends = [*map(str, buckets.bounds), "+Inf"]
+    for sample in samples:
+        counts = zip(ends, map(float, sample.counts), strict=True)
+        histogram.add_metric(sample.labels, list(counts), sample.value)
 
 
 @contextlib.contextmanager

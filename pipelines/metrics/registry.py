@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
 
+from pipelines.kafka.distribution import BOUNDS
 from pipelines.status.upstreams import TROUBLES
 
 PREFIX: Final = "standpipe_"
 
 
 class Kind(StrEnum):
-    """Whether a number only grows while a process lives."""
+    """Whether a number only grows while a process lives, or tells how often what was how large."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
+    HISTOGRAM = "histogram"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,24 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Buckets:
+    """A distribution of a report (`pipelines.kafka.distribution`).
+
+    Attributes:
+        name: that of its group, and of its bounds.
+        divisor: what bounds and sum are divided by, to get the unit.
+    """
+
+    name: str
+    divisor: int = 1
+
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """Where buckets end, in the metric's unit; one more has what is above them all."""
+        return tuple(bound / self.divisor for bound in BOUNDS[self.name])
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What a report says the process is doing: 1 for that state, and 0 for the others."""
 
@@ -61,7 +81,7 @@ class Deployment:
     """A number that one process exposes for the deployment; see `pipelines.metrics.samples`."""
 
 
-Source: TypeAlias = Number | Group | State | Deployment
+Source: TypeAlias = Number | Group | Buckets | State | Deployment
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +90,7 @@ class Metric:
 
     Attributes:
         name: without prefix, and without the `_total` of counters.
-        kind: counter or gauge.
+        kind: counter, gauge or histogram.
         unit: of what it counts; a unit of the name (`seconds`, `bytes`) is its last part.
         meaning: a sentence.
         source: where the number comes from.
@@ -101,6 +121,10 @@ def _counter(name: str, unit: str, meaning: str, source: Source, *labels: str) -
     return Metric(name, Kind.COUNTER, unit, meaning, source, labels)
 
 
+def _histogram(name: str, unit: str, meaning: str, source: Buckets) -> Metric:
+    return Metric(name, Kind.HISTOGRAM, unit, meaning, source)
+
+
 def _gauge(name: str, unit: str, meaning: str, source: Source, *labels: str) -> Metric:
     return Metric(name, Kind.GAUGE, unit, meaning, source, labels)
 
@@ -117,6 +141,21 @@ METRICS: Final = (
         "seconds",
         "how long they took, with their repetitions",
         Number("transaction_ms", 1_000),
+    ),
+    _histogram(
+        "transaction_duration_seconds",
+        "seconds",
+        "how long each transaction took, with its repetitions",
+        Buckets("transaction_times", 1_000),
+    ),
+    _histogram(
+        "batch_duration_seconds",
+        "seconds",
+        "how long each batch took, look-ups and waiting included, without its transaction",
+        Buckets("batch_times", 1_000),
+    ),
+    _histogram(
+        "batch_size", "messages", "messages of each batch that were done", Buckets("batch_sizes")
     ),
     _counter("waits", "waits", "times that something it needed was away", Number("waits")),
     _gauge(
@@ -139,6 +178,14 @@ METRICS: Final = (
     ),
     _counter("frames", "messages", "frames committed to the topic frames", Number("frames")),
     _counter("frames_bytes", "bytes", "their sizes", Number("frames_bytes")),
+    _histogram("frame_size_bytes", "bytes", "how large each frame is", Buckets("frame_sizes")),
+    _histogram(
+        "event_delay_seconds",
+        "seconds",
+        "how much later than its own time an event came, of the last of each transaction and "
+        "upstream; 0 if that clock is ahead",
+        Buckets("event_delays", 1_000),
+    ),
     _counter(
         "quarantined", "messages", "messages of the upstream in quarantine", Number("quarantined")
     ),

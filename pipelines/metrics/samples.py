@@ -6,9 +6,11 @@ from typing import NamedTuple, assert_never
 
 from pipelines.kafka.beat import Report
 from pipelines.kafka.beat import State as Doing
+from pipelines.kafka.distribution import BOUNDS, SUM, cumulated
 from pipelines.metrics.registry import (
     BY_NAME,
     METRICS,
+    Buckets,
     Deployment,
     Group,
     Metric,
@@ -24,12 +26,15 @@ class Sample(NamedTuple):
     Attributes:
         metric: what it is of.
         labels: the values of its labels, in the metric's order.
-        value: the number.
+        value: the number; of a histogram the sum of all values.
+        counts: of a histogram how many values are not above each of its bounds, and at last how
+            many there are; empty of all others.
     """
 
     metric: Metric
     labels: tuple[str, ...]
     value: float
+    counts: tuple[int, ...] = ()
 
 
 def process_samples(stage: str, slot: str, report: Report) -> Iterator[Sample]:
@@ -51,6 +56,10 @@ def process_samples(stage: str, slot: str, report: Report) -> Iterator[Sample]:
                 for member, number in report.groups.get(name, {}).items():
                     value = number if divisor == 1 else number / divisor
                     yield Sample(metric, (stage, slot, str(member)), value)
+            case Buckets(name, divisor):
+                if members := report.groups.get(name):
+                    counts = tuple(cumulated(members, BOUNDS[name]))
+                    yield Sample(metric, (stage, slot), members[SUM] / divisor, counts)
             case State():
                 for state in Doing:
                     yield Sample(metric, (stage, slot, state), float(state is report.state))

@@ -159,6 +159,28 @@ class CrawlCounts(TypedDict):
     older: int
 
 
+class CrawlAnswer(TypedDict):
+    """Part of a value of `crawls`.
+
+    Attributes:
+        host: Host of the upstream, as gaps has it. Source: stage.
+        next_offset: The offset in gaps after the last gap that it answers. Source: kafka.
+        since_us: When the first of those gaps began, by the upstream's clock, microseconds since
+            1970; null where nobody knows. Source: upstream.
+        listed_us: When reading the list began, microseconds since 1970. Source: clock.
+        listings_offset: No message of it in listings is before this offset. Source: kafka.
+        missed_did: The last account that was asked for because the list, read to its end, does not
+            have it; null where there is none yet. Source: stage.
+    """
+
+    host: str
+    next_offset: int
+    since_us: int | None
+    listed_us: int
+    listings_offset: int
+    missed_did: str | None
+
+
 class Crawl(TypedDict):
     """A value of `crawls`.
 
@@ -168,13 +190,13 @@ class Crawl(TypedDict):
         job: What it is read for. backfill: to ask for whatever is missing. sweep: to find what
             changed in a gap of an upstream. Source: operator.
         subject: The list: `repos <base URL>` (listRepos), `<collection> <base URL>`
-            (listReposByCollection), `dids sha256:<hash of a file>`; of a sweep `gaps <host>`: the
-            messages of an upstream in the topic gaps. Source: operator.
+            (listReposByCollection), `dids sha256:<hash of a file>`; of a sweep also `gaps <host>`:
+            the messages of an upstream in the topic gaps. Source: operator.
         state: running: there is more to read. done: it was read to its end. cut: it cannot be read
             on, see problem. Source: stage.
         cursor: What the next page is asked for with, as the host gave it; null for the first page.
-            Of a file the position in it; of a sweep the offset in gaps from which on gaps are
-            still to be dealt with. Source: server.
+            Of a file the position in it; of `gaps <host>` the offset in gaps from which on gaps
+            are still to be dealt with. Source: server.
         pages_count: Pages read so far, but for the last one. Unit: pages. Source: stage.
         empty_count: Pages in a row, up to here, without a repository that the list had not named
             before. Unit: pages. Source: stage.
@@ -184,6 +206,8 @@ class Crawl(TypedDict):
         invalid_count: Entries so far that are no repository. Unit: entries of a list. Source:
             stage.
         problem: Why the list was cut, for a person; else null. Source: stage.
+        answer: What a list that a sweep is reading is the answer to, and what reading it on needs;
+            null of all others. Source: stage.
         updated_us: When this was written, microseconds since 1970. Source: clock.
     """
 
@@ -197,6 +221,7 @@ class Crawl(TypedDict):
     counts: CrawlCounts
     invalid_count: int
     problem: str | None
+    answer: CrawlAnswer | None
     updated_us: int
 
 
@@ -890,6 +915,37 @@ def parse_latest_record_headers(headers: Iterable[tuple[str, bytes]]) -> LatestR
     return cast(LatestRecordHeaders, parse_headers("latest", headers))
 
 
+class Listing(TypedDict):
+    """A value of `listings`.
+
+    Repositories that an upstream listed, of some pages. Key: host.
+
+    Attributes:
+        host: Host of the upstream the frame came from, with its port where that is not the
+            default. Source: stage.
+        listed_us: When reading the list began, microseconds since 1970: all messages of one sweep
+            of an upstream have the same. Source: clock.
+        fingerprints: Base64 of fingerprints in the list's order, one after another: of each DID
+            the first 9 bytes of its SHA-256. Source: server.
+    """
+
+    host: str
+    listed_us: int
+    fingerprints: str
+
+
+def parse_listing(value: bytes) -> Listing:
+    """Returns the value of a message of `listings`.
+
+    Args:
+        value: JSON; not null.
+
+    Raises:
+        MessageError: something else stands there.
+    """
+    return cast(Listing, parse_value("listings", value))
+
+
 class Minute(TypedDict):
     """A value of `minutes`.
 
@@ -935,6 +991,62 @@ def parse_minute(value: bytes) -> Minute:
         MessageError: something else stands there.
     """
     return cast(Minute, parse_value("minutes", value))
+
+
+class Override(TypedDict):
+    """A value of `overrides`.
+
+    What the operator says of an account, which counts instead of upstream's word. Key: DID. A null
+    lifts it. Every field is always present.
+
+    Attributes:
+        did: DID of the repository or account, at most 2,048 characters. Source: operator.
+        status: What counts of the account. active: it may be shown, whatever upstream says.
+            deleted: its records go at once. Else they are hidden, or go where compact purges.
+            Source: operator.
+        reason: Why, for people. Source: operator.
+        decided_us: When the operator said so, microseconds since 1970 by the clock of the
+            command's machine. Source: clock.
+    """
+
+    did: str
+    status: Literal["active", "deactivated", "deleted", "suspended", "takendown"]
+    reason: str
+    decided_us: int
+
+
+class OverrideHeaders(TypedDict):
+    """The headers of `overrides`.
+
+    Attributes:
+        did: The account, as in the key.
+    """
+
+    did: str
+
+
+def parse_override(value: bytes) -> Override:
+    """Returns the value of a message of `overrides`.
+
+    Args:
+        value: JSON; not null.
+
+    Raises:
+        MessageError: something else stands there.
+    """
+    return cast(Override, parse_value("overrides", value))
+
+
+def parse_override_headers(headers: Iterable[tuple[str, bytes]]) -> OverrideHeaders:
+    """Returns the headers of a message of `overrides`.
+
+    Args:
+        headers: of a message.
+
+    Raises:
+        MessageError: something else stands there.
+    """
+    return cast(OverrideHeaders, parse_headers("overrides", headers))
 
 
 class Parked(TypedDict):
@@ -1324,15 +1436,15 @@ class Repository(TypedDict):
     """A value of `repos`.
 
     What is known of one repository. Key: DID. Every field is always present; host to
-    snapshot_offset lead to what changed it last: an event, or an answer of a server that was asked
-    for the repository.
+    snapshot_offset lead to what changed it last: an event, an answer of a server that was asked
+    for the repository, or the operator (host: operator, and no position).
 
     Attributes:
         did: DID of the repository or account, at most 2,048 characters. Source: signed.
-        active: Whether the repository may be shown, by the account's last #account or what its
-            server said last; true if there was neither. Source: upstream.
-        status: Why it may not be shown (deleted, deactivated, takendown, suspended, …: an open
-            set), or null. May be set although active. Source: upstream.
+        active: Whether the repository may be shown: by the operator's override if there is one,
+            else as in upstream_active. Source: stage.
+        status: Why it may not be shown, by the override if there is one, else as in
+            upstream_status; or null. Source: stage.
         account_host: Who said that: the upstream of the #account, or the host that was asked for
             the repository; null if nobody did. Source: stage.
         account_seq: Sequence number of that #account; null if it was not one. Unit: sequence
@@ -1342,6 +1454,17 @@ class Repository(TypedDict):
         account_received_us: When it was received, or the host was asked, by our clock,
             microseconds since 1970; or null. Between what hosts were asked for and what the
             upstream said this decides. Source: clock.
+        upstream_active: Whether the repository may be shown by the account's last #account or what
+            its server said last; true if there was neither. Source: upstream.
+        upstream_status: Why it may not be shown by upstream's word (deleted, deactivated,
+            takendown, suspended, …: an open set), or null. May be set although active. Source:
+            upstream.
+        override_status: What the operator says of the account, which counts instead (active,
+            deactivated, deleted, suspended, takendown); null if there is no override. Source:
+            operator.
+        override_reason: Why the operator says so, for people; or null. Source: operator.
+        override_us: When the operator said so, microseconds since 1970 by the clock of the
+            command's machine; or null. Source: clock.
         sync: unknown: no commit seen, or none since the account was deleted. synchronized:
             latest.* has exactly the records of the newest commit seen. desynchronized: something
             is missing; latest.* stays at the commit below until it is repaired. applying: it is
@@ -1381,7 +1504,8 @@ class Repository(TypedDict):
             gone or going. Null if there was no deletion. Source: signed.
         purging: Whether some of those records still wait for their tombstones. Source: stage.
         host: Host of the upstream of the event, or host that was asked, with its port where that
-            is not the default. Source: stage.
+            is not the default; operator where an override, or its end, changed this. Source:
+            stage.
         seq: The upstream's sequence number of the frame; null without one. Source: upstream.
         time: The upstream's `time` of an event, as it stood there, or null where there was none.
             Source: upstream.
@@ -1402,6 +1526,11 @@ class Repository(TypedDict):
     account_seq: int | None
     account_time: str | None
     account_received_us: int | None
+    upstream_active: bool
+    upstream_status: str | None
+    override_status: Literal["active", "deactivated", "deleted", "suspended", "takendown"] | None
+    override_reason: str | None
+    override_us: int | None
     sync: Literal["unknown", "synchronized", "desynchronized", "applying"]
     reason: str | None
     desynchronized_us: int | None

@@ -41,7 +41,7 @@ BRIDGE: Final = StageSpec("bridge", taken="received", given="frames")
 STAGES: Final = (
     BRIDGE,
     StageSpec("explode", inputs=("frames",)),
-    StageSpec("compact", inputs=("events", "snapshots")),
+    StageSpec("compact", inputs=("events", "snapshots", "overrides")),
     StageSpec("resync", inputs=("resyncs",)),
     StageSpec("analytics", inputs=("records",)),
     StageSpec("identity", may_end=True),

@@ -66,7 +66,7 @@ def _measure(kafka: KafkaConfig, folder: Path, what: str) -> None:
         kafka,
         stage_name=service.STAGE,
         slot="bench",
-        topics=[kafka.topic("events"), kafka.topic("snapshots")],
+        topics=[kafka.topic(name) for name in service.INPUTS],
         stage=stage,
         should_stop=is_done,
         counts=counts,

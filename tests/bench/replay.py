@@ -3,9 +3,13 @@
 Each line reads the same topics from the beginning: frames of a generated network as the bridge
 writes them, or the records that are in them. MB are those of the values that were read. The broker
 is beside it on the same machine; the processor time is that of the replay alone, all threads
-counted. The places take turns in every round, so that a slow moment meets all of them.
+counted. The places take turns in every round, so that a slow moment meets all of them. A socket is
+served by a process that counts from the subscription on; its reader does nothing else.
 """
 
+import signal
+import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -16,12 +20,13 @@ from typing import NamedTuple
 
 import click
 from bench.broker import running_broker
-from bench.processors import load
+from bench.processors import load, used
 from support.admissions import PACKAGED
 from support.kafka import create_topic
 from support.network import DirectoryKeys, make_events
 from support.reduced import write_messages
 from support.replay import RELAY, FrameWriter, Sent, consumed, run_replay
+from support.served import subscribe
 
 from pipelines.config import KafkaConfig
 from pipelines.explode.outputs import outputs_of
@@ -75,6 +80,7 @@ def run(rounds: int) -> None:
         for number in range(rounds):
             for name, arguments in _places(kafka, Path(folder), number).items():
                 taken.setdefault(name, []).append(_replay(kafka, arguments))
+            taken.setdefault("frames to a socket", []).append(_serve(kafka, frames))
         for name, found in taken.items():
             _print(name, records if name.startswith("records") else frames, found)
 
@@ -103,6 +109,29 @@ def _replay(kafka: KafkaConfig, arguments: Sequence[str]) -> _Taken:
     taken = _Taken(time.perf_counter() - started_s, time.process_time() - cpu_s)
     assert result.return_value == 0, result.stderr
     return taken
+
+
+def _serve(kafka: KafkaConfig, size: _Size) -> _Taken:
+    program = [sys.executable, "-c", "from pipelines.cli import main; main()"]
+    cluster = ["--bootstrap-servers", kafka.bootstrap_servers]
+    arguments = ["--topic-prefix", kafka.topic_prefix, "--host", RELAY, "--serve", "0"]
+    with subprocess.Popen(
+        [*program, "replay", "frames", *cluster, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        before = used([process.pid])
+        started_s = time.perf_counter()
+        with subscribe(url, 0) as socket:
+            size_bytes = sum(len(socket.recv()) for _ in range(size.messages_count))
+        clock_s = time.perf_counter() - started_s
+        after = used([process.pid])
+        process.send_signal(signal.SIGINT)
+    assert (process.returncode, size_bytes) == (0, size.size_bytes)
+    return _Taken(clock_s, after.by_pid[process.pid] - before.by_pid[process.pid])
 
 
 def _print(name: str, size: _Size, taken: Sequence[_Taken]) -> None:

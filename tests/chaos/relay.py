@@ -1,10 +1,12 @@
-"""A relay that misbehaves: it passes on what hosts say, under numbers of its own.
+"""Relays that misbehave: each passes on what the hosts say, under numbers of its own.
 
-It takes the events of a generated network, mixes those of a captured one in, and numbers all of
-them itself, as relays do. On demand it jumps in its numbers, begins them anew, sends old events
-again, sends a message that ends too early, or loses events before anybody saw them.
+The hosts' stream (`Hosts`) is that of a generated network with the events of a captured one mixed
+in. Any number of relays read it, and number all of it themselves, as relays do. On demand a relay
+jumps in its numbers, begins them anew, sends old events again, sends a message that ends too
+early, or loses events before anybody saw them.
 
-What it sent is its log, byte for byte: what a reader has to have in the end, each once.
+What it sent is its log, byte for byte. What a reader of several relays has to have in the end,
+each event once, is `chaos.merged`.
 """
 
 import threading
@@ -14,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import cbor2
 from support.spans import frame_spans
@@ -34,65 +36,142 @@ from pipelines.sim.stream import Stream
 
 # A captured event after so many generated ones.
 CAPTURED_EVERY = 8
+# The numbers of two relays have nothing to do with each other.
+FIRST_SEQS_APART = 5_000_000
 _POLL_S = 0.02
 
 
-class Relay:
-    """The stream of the relay, as `pipelines.sim.ports.History` describes it.
+class Said(NamedTuple):
+    """An event as a host says it.
 
     Attributes:
+        frame: with the number 1, which no relay has to keep.
+        number: of the generated event, counted from 0; None for a captured one.
+    """
+
+    frame: bytes
+    number: int | None
+
+
+class Hosts:
+    """What the hosts say, in order, for every relay.
+
+    Attributes:
+        said: all of it so far; only ever longer.
+        generated_count: how many of these are generated.
+        captured_count: how many are captured.
+        is_finished: whether everything that happened before `freeze` is there.
+    """
+
+    def __init__(self, generated: Stream, captured: Sequence[bytes]) -> None:
+        self.said: list[Said] = []
+        self.generated_count = 0
+        self.captured_count = 0
+        self.is_finished = False
+        self._generated = generated
+        self._captured = captured
+        self._frozen_s: float | None = None
+        self._has_begun = False
+
+    def begin(self, now_s: float) -> None:
+        """Lets things happen, if they do not yet."""
+        if not self._has_begun:
+            self._has_begun = True
+            assert self._generated.subscribe(0, now_s) == Start(0)
+
+    def freeze(self) -> None:
+        """Lets nothing happen any more; may be called from any thread."""
+        self._frozen_s = time.monotonic()
+
+    def work(self, now_s: float) -> float | None:
+        """Takes in what happened, as `pipelines.sim.ports.History` describes it."""
+        frozen_s = self._frozen_s
+        now_s = now_s if frozen_s is None else min(now_s, frozen_s)
+        wait_s = self._generated.work(now_s)
+        if self._has_begun:
+            frames = self._generated.read(self.generated_count, now_s)
+            for frame in frames:
+                self._say(frame)
+            self.is_finished = frozen_s is not None and not frames
+        return wait_s
+
+    def _say(self, frame: bytes) -> None:
+        self.said.append(Said(said(frame), self.generated_count))
+        self.generated_count += 1
+        is_turn = self.generated_count % CAPTURED_EVERY == 0
+        if is_turn and self.captured_count < len(self._captured):
+            self.said.append(Said(said(self._captured[self.captured_count]), None))
+            self.captured_count += 1
+
+
+class Relay:
+    """The stream of a relay, as `pipelines.sim.ports.History` describes it.
+
+    Attributes:
+        hosts: what there is to pass on.
         sent: every frame in order, each once.
+        events: the same as `said` gives them.
         cut_off: what was sent of events before they were sent whole.
-        lost: the generated events that were lost, by their number from 0 on.
-        taken_count: generated events that were sent or lost.
-        captured_count: captured events that were sent.
+        lost: the generated events that were lost, by their number.
+        jumps: the numbers before and after each leap.
         last_seq: the highest number of the present numbering.
-        is_drained: whether everything that happened before `freeze` was sent.
     """
 
     total_count: int | None = None
 
-    def __init__(self, generated: Stream, captured: Sequence[bytes], random: Random) -> None:
-        """Begins with number 1.
+    def __init__(
+        self, hosts: Hosts, random: Random, first_seq: int = 1, *, is_driving: bool = True
+    ) -> None:
+        """Begins with a number of its own.
 
         Args:
-            generated: what happens, without end.
-            captured: frames of a captured network.
+            hosts: what there is to pass on.
             random: chooses where a message is cut off.
+            first_seq: the number of its first event.
+            is_driving: whether it is this one that lets things happen; the simulator that serves
+                it then serves the directory and the repositories, too, which no other thread must
+                change.
         """
+        self.hosts = hosts
         self.sent: list[bytes] = []
+        self.events: list[bytes] = []
         self.cut_off: list[bytes] = []
         self.lost: set[int] = set()
-        self.taken_count = 0
-        self.captured_count = 0
-        self.last_seq = 0
-        self.is_drained = False
-        self._generated = generated
-        self._captured = captured
+        self.jumps: list[tuple[int, int]] = []
+        self.last_seq = first_seq - 1
         self._random = random
+        self._is_driving = is_driving
+        self._taken_count = 0
         # The simulator's thread serves, the test's thread breaks.
         self._lock = threading.RLock()
-        self._has_begun = False
         # All messages in order; under which numbers cursors find which of them.
         self._messages: list[bytes] = []
         self._seqs: list[int] = []
         self._indices: list[int] = []
-        self._to_lose_count = 0
+        self._to_lose: set[int] = set()
         self._to_cut_count = 0
+        self._jumped_from: int | None = None
         self._is_held = False
-        self._frozen_s: float | None = None
 
     # ---- what a test asks for ---------------------------------------------------------------
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether it has passed on everything that will ever happen."""
+        with self._lock:
+            return self.hosts.is_finished and self._taken_count == len(self.hosts.said)
 
     def jump(self, count: int) -> None:
         """Leaves numbers out."""
         with self._lock:
+            self._jumped_from = self._jumped_from or self.last_seq
             self.last_seq += count
 
     def renumber(self) -> None:
         """Begins with 1 anew; what was sent under the old numbers can no longer be asked for."""
         with self._lock:
             self.last_seq = 0
+            self._jumped_from = None
             self._seqs.clear()
             self._indices.clear()
 
@@ -101,10 +180,10 @@ class Relay:
         with self._lock:
             self._messages += [self._messages[index] for index in self._indices[-count:]]
 
-    def lose(self, count: int) -> None:
-        """Loses the next generated events; their numbers are used for others."""
+    def lose(self, numbers: Iterable[int]) -> None:
+        """Loses generated events, unless it has sent them; their numbers are used for others."""
         with self._lock:
-            self._to_lose_count += count
+            self._to_lose.update(numbers)
 
     def cut_off_next(self) -> None:
         """Sends the first part of the next event before the event itself."""
@@ -121,11 +200,6 @@ class Relay:
         with self._lock:
             self._is_held = False
 
-    def freeze(self) -> None:
-        """Lets nothing happen any more."""
-        with self._lock:
-            self._frozen_s = time.monotonic()
-
     # ---- pipelines.sim.ports.History --------------------------------------------------------
 
     @property
@@ -140,10 +214,8 @@ class Relay:
 
     def subscribe(self, cursor: int | None, now_s: float) -> Start:
         with self._lock:
-            if not self._has_begun:
-                self._has_begun = True
-                start = self._generated.subscribe(0, now_s)
-                assert start == Start(0)
+            if self._is_driving:
+                self.hosts.begin(now_s)
             if cursor is None:
                 return Start(len(self._messages))
             if cursor > self.last_seq:
@@ -158,31 +230,25 @@ class Relay:
             return self._messages[index : index + READ_COUNT]
 
     def work(self, now_s: float) -> float:
+        wait_s = self.hosts.work(now_s) if self._is_driving else None
         with self._lock:
-            now_s = now_s if self._frozen_s is None else min(now_s, self._frozen_s)
-            wait_s = self._generated.work(now_s)
-            if self._has_begun and not self._is_held:
-                self._pass_on(now_s)
+            if not self._is_held:
+                self._pass_on()
         return _POLL_S if wait_s is None else min(wait_s, _POLL_S)
 
-    def _pass_on(self, now_s: float) -> None:
-        frames = self._generated.read(self.taken_count, now_s)
-        for frame in frames:
-            if self._to_lose_count > 0:
-                self._to_lose_count -= 1
-                self.lost.add(self.taken_count)
+    def _pass_on(self) -> None:
+        for event in self.hosts.said[self._taken_count :]:
+            if event.number in self._to_lose:
+                self.lost.add(event.number)
             else:
-                self._send(frame)
-            self.taken_count += 1
-            if self.taken_count % CAPTURED_EVERY == 0 and self.captured_count < len(
-                self._captured
-            ):
-                self._send(self._captured[self.captured_count])
-                self.captured_count += 1
-        self.is_drained = self._frozen_s is not None and not frames
+                self._send(event.frame)
+            self._taken_count += 1
 
     def _send(self, frame: bytes) -> None:
         self.last_seq += 1
+        if self._jumped_from is not None:
+            self.jumps.append((self._jumped_from, self.last_seq))
+            self._jumped_from = None
         message = numbered(frame, self.last_seq)
         if self._to_cut_count > 0:
             self._to_cut_count -= 1
@@ -193,33 +259,45 @@ class Relay:
         self._indices.append(len(self._messages))
         self._messages.append(message)
         self.sent.append(message)
+        self.events.append(frame)
 
 
 class RelayedNetwork:
-    """A generated and a captured network behind one relay, as the simulator serves them.
+    """A generated and a captured network behind relays, as simulators serve them.
 
     Attributes:
         generated: the network that is made.
-        relay: what passes on the events of both; there once the simulator was made.
+        relays: what passes on the events of both: one for each simulator that was made. The first
+            of these is the one to ask for identities and repositories.
+        hosts: what happened; there once the first simulator was made.
     """
 
-    relay: Relay
+    hosts: Hosts
 
     def __init__(self, generated: GeneratedNetwork, capture: Path, seed: int) -> None:
         """Reads the captured network."""
         self.generated = generated
+        self.relays: list[Relay] = []
         self._captured = load_network(capture)
         self._frames = list(read_frames(capture / FRAMES_FILE))
         self._seed = seed
 
     def open_history(self, emission: Emission) -> Relay:
-        stream = self.generated.open_history(emission)
-        self.relay = Relay(stream, self._frames, Random(self._seed))
-        return self.relay
+        number = len(self.relays)
+        if number == 0:
+            self.hosts = Hosts(self.generated.open_history(emission), self._frames)
+        relay = Relay(
+            self.hosts,
+            Random(self._seed + number),
+            1 + number * FIRST_SEQS_APART,
+            is_driving=number == 0,
+        )
+        self.relays.append(relay)
+        return relay
 
     def passed_captured(self) -> Sequence[bytes]:
-        """Returns the captured frames that the relay has sent, as they were captured."""
-        return self._frames[: self.relay.captured_count]
+        """Returns the captured frames that happened, as they were captured."""
+        return self._frames[: self.hosts.captured_count]
 
     def find_identity(self, did: str) -> Identity | None:
         return self.generated.find_identity(did) or self._captured.find_identity(did)
@@ -251,6 +329,11 @@ class RelayedNetwork:
 
     def close(self) -> None:
         self.generated.close()
+
+
+def said(frame: bytes) -> bytes:
+    """Returns what is the same of an event whoever brings it."""
+    return numbered(frame, 1)
 
 
 def numbered(frame: bytes, seq: int) -> bytes:

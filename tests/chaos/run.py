@@ -103,6 +103,7 @@ def _entry(outcome: Outcome, duration_s: float) -> dict[str, Any]:
         "wrong": [str(found) for found in outcome.wrong],
         "lost": sum(found.lost.total() for found in outcome.comparisons),
         "too_many": sum(found.surplus.total() for found in outcome.comparisons),
+        "repeats": outcome.repeats_count,
         "restarts": outcome.restarts_count,
         "duration_s": round(duration_s),
     }
@@ -123,14 +124,19 @@ def _is_wrong(rounds: list[dict[str, Any]]) -> bool:
 
 def _show(rounds: list[dict[str, Any]]) -> None:
     made, counted = _total(rounds, "made"), _total(rounds, "counted")
-    lines = [f"{'fault':<50}{'made':>6}{'counted':>9}"]
-    lines += [f"{kind:<50}{made[kind]:>6}{counted[kind]:>9}" for kind in Kind]
-    lines += [f"{'all':<50}{made.total():>6}{counted.total():>9}", ""]
+    lines = [f"{'fault':<58}{'made':>6}{'counted':>9}"]
+    lines += [f"{kind:<58}{made[kind]:>6}{counted[kind]:>9}" for kind in Kind]
+    lines += [f"{'all':<58}{made.total():>6}{counted.total():>9}", ""]
     compared = _total(rounds, "compared")
     lines += [f"{what:<66}{compared[what]:>9,} compared" for what in compared if compared[what]]
     lost, too_many = (sum(entry[name] for entry in rounds) for name in ("lost", "too_many"))
-    restarts_count = sum(entry["restarts"] for entry in rounds)
+    restarts_count, repeats_count = (
+        sum(entry[name] for entry in rounds) for name in ("restarts", "repeats")
+    )
     lines += ["", f"{lost} lost, {too_many} too many; rounds: {len(rounds)}"]
+    lines += [
+        f"{repeats_count} frames are there again because a relay had lost what precedes them"
+    ]
     lines += [f"{restarts_count} times a stage ended by itself and was started again"]
     lines += [wrong for entry in rounds for wrong in entry["wrong"]]
     print("\n".join(lines))  # noqa: T201 - a program's output

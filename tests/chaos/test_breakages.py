@@ -32,11 +32,16 @@ class Breakage(NamedTuple):
         what: the comparison that tells.
         is_lost: whether something is missing there; else something is there too often.
         faults: under which it shows, if it is not the process that strikes itself.
+        relays_count: of how many upstreams. What the bridge lost of one, another one would bring,
+            and what one brings again, the window would keep out.
+        strikes: whether the process strikes itself.
     """
 
     what: str
     is_lost: bool
     faults: Mapping[Kind, int] = {}
+    relays_count: int = 1
+    strikes: bool = True
 
 
 BREAKAGES = {
@@ -45,7 +50,9 @@ BREAKAGES = {
     # The bridge says that it has frames before they are there for good.
     "cursor-early": Breakage("frames", is_lost=True),
     # The bridge takes what it has had already.
-    "dedupe-off": Breakage("frames", is_lost=False, faults={Kind.RESEND: 1}),
+    "dedupe-off": Breakage("frames", is_lost=False, faults={Kind.RESEND: 1}, strikes=False),
+    # The bridge takes what another upstream has brought.
+    "window-off": Breakage("frames", is_lost=False, relays_count=2, strikes=False),
     # A worker that has lost its partitions goes on writing.
     "fencing-off": Breakage("events of frames", is_lost=False),
 }
@@ -120,8 +127,10 @@ def test_a_breakage_is_noticed(
         SEED,
         breakage.faults,
         print,
+        relays_count=breakage.relays_count,
+        bridges_count=1,
         repeats_count=0,
-        has_struck=lambda: bool(breakage.faults) or strike.DONE.exists(),
+        has_struck=lambda: not breakage.strikes or strike.DONE.exists(),
     )
     assert is_noticed(outcome, breakage), [str(found) for found in outcome.comparisons]
 

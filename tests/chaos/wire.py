@@ -25,6 +25,7 @@ class Wire:
         self.port: int = self._listener.getsockname()[1]
         self.broken_count = 0
         self._to_break = threading.Event()
+        self._newest = 0
         self._thread = threading.Thread(target=self._accept, name="wire", daemon=True)
 
     def __enter__(self) -> Self:
@@ -43,7 +44,10 @@ class Wire:
         self._thread.join()
 
     def break_next(self) -> None:
-        """Breaks a connection in the middle of the next bytes that come from the relay."""
+        """Breaks the newest connection in the middle of the next bytes that come from the relay.
+
+        Older ones are of a process that stands still, and reads nothing.
+        """
         self._to_break.set()
 
     def _accept(self) -> None:
@@ -57,20 +61,22 @@ class Wire:
             except OSError:
                 near.close()
                 continue
-            for source, sink, is_from_relay in ((near, far, False), (far, near, True)):
+            self._newest += 1
+            for source, sink, number in ((near, far, None), (far, near, self._newest)):
                 threading.Thread(
                     target=self._pass_on,
-                    args=(source, sink, is_from_relay),
+                    args=(source, sink, number),
                     name="wire",
                     daemon=True,
                 ).start()
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket, is_from_relay: bool) -> None:
+    def _pass_on(self, source: socket.socket, sink: socket.socket, number: int | None) -> None:
+        """Passes one direction on; only that from the relay has the number of its connection."""
         with suppress(OSError):
             while chunk := source.recv(_CHUNK_BYTES):
-                if is_from_relay and self._to_break.is_set():
-                    self._to_break.clear()
+                if number == self._newest and self._to_break.is_set():
                     sink.sendall(chunk[: self._random.randrange(len(chunk))])
+                    self._to_break.clear()
                     self.broken_count += 1
                     break
                 sink.sendall(chunk)

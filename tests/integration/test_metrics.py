@@ -13,7 +13,7 @@ from support.pipeline import running_pipeline
 from support.recordings import load_recording
 
 from pipelines.config import KafkaConfig
-from pipelines.metrics.registry import METRICS, Group, Number
+from pipelines.metrics.registry import METRICS, Buckets, Group, Number
 from pipelines.report import Outcome, report_frames
 from pipelines.sim.network import load_network
 from pipelines.sim.service import SimServer
@@ -90,11 +90,21 @@ def test_what_processes_serve_is_what_they_did(
         assert sum(_of(explode, "standpipe_inputs_total").values()) == len(verdicts)
         assert _of(explode, "standpipe_state")["0", "explode", "running"] == 1
         assert sum(_of(compact, "standpipe_repos").values()) > 10
+        assert _of(bridge, "standpipe_frame_size_bytes_count") == {("0", "bridge"): len(verdicts)}
+        sizes = _of(bridge, "standpipe_frame_size_bytes_sum")
+        assert sizes == _of(bridge, "standpipe_frames_bytes_total")
+        for served in (bridge, explode, compact):
+            times = _of(served, "standpipe_transaction_duration_seconds_count")
+            assert times == _of(served, "standpipe_transactions_total")
+        batches = _of(explode, "standpipe_batch_size_sum")
+        assert batches == _of(explode, "standpipe_inputs_total")
+        assert sum(_of(explode, "standpipe_batch_duration_seconds_count").values()) > 0
+        assert sum(_of(bridge, "standpipe_event_delay_seconds_count").values()) > 0
         assert scrape(ports["analytics"])["process_cpu_seconds_total", ()] > 0
 
         # Whatever a process tells of itself is in the registry.
         numbers = {each.source.name for each in METRICS if isinstance(each.source, Number)}
-        groups = {each.source.name for each in METRICS if isinstance(each.source, Group)}
+        groups = {each.source.name for each in METRICS if isinstance(each.source, Group | Buckets)}
         for name, report in _beats(config).items():
             assert report.counters.keys() <= numbers, name
             assert report.groups.keys() <= groups, name

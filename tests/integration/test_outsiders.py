@@ -28,6 +28,7 @@ from pipelines.config import KafkaConfig
 from pipelines.identity.lookups import Kind as LookupKind
 from pipelines.kafka.admin import apply, plan
 from pipelines.kafka.beat import parse_beat
+from pipelines.kafka.distribution import BOUNDS, MORE, SUM
 from pipelines.status.upstreams import TROUBLES
 
 pytestmark = pytest.mark.broker
@@ -62,6 +63,7 @@ CLOSED: Mapping[str, frozenset[str]] = {
     "repos": frozenset(Sync),
     "deletions": frozenset({"waiting"}),
     "audited": frozenset(Finding),
+    **{name: frozenset((*map(str, bounds), MORE, SUM)) for name, bounds in BOUNDS.items()},
 }
 
 

@@ -24,7 +24,7 @@ from pipelines.kafka.topics import PhysicalTopic, registry
 
 pytestmark = pytest.mark.broker
 
-ONE_PARTITION = ("admissions", "crawls", "cursors", "epochs", "gaps", "status")
+ONE_PARTITION = ("admissions", "crawls", "cursors", "epochs", "gaps", "listings", "status")
 TIMEOUT_S = 30
 
 

@@ -3,6 +3,10 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_COMMAND = (sys.executable, "-c", "from pipelines.cli import main; main()")
 
 
 def standpipe(
@@ -15,7 +19,7 @@ def standpipe(
         stdin: what it reads there.
         environment: variables in addition to our own.
     """
-    command = [sys.executable, "-c", "from pipelines.cli import main; main()", *arguments]
+    command = [*_COMMAND, *arguments]
     result = subprocess.run(
         command,
         input=stdin.encode() if isinstance(stdin, str) else stdin,
@@ -26,3 +30,19 @@ def standpipe(
     )
     output, errors = (stream.decode() for stream in (result.stdout, result.stderr))
     return subprocess.CompletedProcess(command, result.returncode, output, errors)
+
+
+@contextmanager
+def running_standpipe(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Yields a command that runs; what is left of it at the end of the block is killed.
+
+    Args:
+        arguments: without the program's name.
+    """
+    with subprocess.Popen(
+        [*_COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

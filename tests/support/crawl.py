@@ -30,7 +30,10 @@ NOW_TIME = "2026-09-21T14:13:20Z"
 OLD, NEW = make_tid(NOW_US - 1, 0), make_tid(NOW_US, 0)
 
 
-TOPICS = ("admissions", "repos", "resyncs", "gaps", "crawls", "status")
+TOPICS = (
+    *("admissions", "frames", "events", "repos", "resyncs"),
+    *("gaps", "crawls", "listings", "status"),
+)
 
 
 def create_topics(config: KafkaConfig) -> None:

@@ -155,7 +155,9 @@ class Network:
     def _change_status(self, author: Author) -> list[OutputMessage]:
         is_active = not author.state.active
         status = None if is_active else "deactivated"
-        return [self._repo(author, self._source(), active=is_active, status=status)]
+        return [
+            self._repo(author, self._source(), upstream_active=is_active, upstream_status=status)
+        ]
 
     def _delete(self, author: Author) -> list[OutputMessage]:
         author.doomed |= author.records
@@ -163,8 +165,8 @@ class Network:
         message = self._repo(
             author,
             self._source(),
-            active=False,
-            status="deleted",
+            upstream_active=False,
+            upstream_status="deleted",
             sync=Sync.UNKNOWN,
             deleted_rev=rev(self._number),
             is_purging=bool(author.doomed),

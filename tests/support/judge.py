@@ -72,18 +72,29 @@ def compare_frames(
 ) -> list[Comparison]:
     """Frames byte for byte, in order for each account, and with one event each."""
     stored = read(config, config.topic("frames"))
-    events = read(config, config.topic("events"))
     values = [message.value or b"" for message in stored]
-    sources = [json.loads(event.value or b"") for event in events]
     return [
         compare("frames", frames, values),
         compare("orders of accounts", _orders(frames), _orders(values)),
-        compare(
-            "events of frames",
-            ((frame.partition, frame.offset) for frame in stored),
-            ((event["frame_partition"], event["frame_offset"]) for event in sources),
-        ),
-        compare("accounts whose events are out of order", [], _disordered(sources)),
+        *compare_events(config, ((frame.partition, frame.offset) for frame in stored), read),
+    ]
+
+
+def compare_events(
+    config: KafkaConfig, frames: Iterable[tuple[int, int]], read: Read = read_decided
+) -> list[Comparison]:
+    """One event for each frame, and those of an account in the order of its frames.
+
+    Args:
+        config: the cluster.
+        frames: partition and offset of each.
+        read: reads a topic.
+    """
+    events = [json.loads(event.value or b"") for event in read(config, config.topic("events"))]
+    found = ((event["frame_partition"], event["frame_offset"]) for event in events)
+    return [
+        compare("events of frames", frames, found),
+        compare("accounts whose events are out of order", [], _disordered(events)),
     ]
 
 

@@ -120,6 +120,21 @@ def is_caught_up(config: KafkaConfig, stage: str, topic: str) -> bool:
     return True
 
 
+def commit_positions(config: KafkaConfig, stage: str, topic: str) -> None:
+    """Has a stage that does not run be done with all that a topic holds now."""
+    ends: dict[int, int] = {}
+    for message in read_committed(config, config.topic(topic)):
+        ends[message.partition] = message.offset + 1
+    consumer = Consumer(
+        {"bootstrap.servers": config.bootstrap_servers, "group.id": config.group(stage)}
+    )
+    try:
+        positions = [TopicPartition(config.topic(topic), *end) for end in ends.items()]
+        consumer.commit(offsets=positions, asynchronous=False)
+    finally:
+        consumer.close()
+
+
 def read_cursor(config: KafkaConfig, host: str) -> int | None:
     """Returns the last sequence number of an upstream that the bridge has noted."""
     cursors = {m.key: m.value for m in read_committed(config, config.topic("cursors"))}

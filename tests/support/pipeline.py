@@ -3,9 +3,11 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from support.kafka import wait_until
 
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import apply, plan
@@ -42,6 +44,10 @@ class Stage:
         """Whether its log has a text since it was started last."""
         return text.encode() in self._log.read_bytes()[self._start_bytes :]
 
+    def lines(self) -> list[str]:
+        """Returns what it has logged since it was started last, line by line."""
+        return self._log.read_bytes()[self._start_bytes :].decode(errors="replace").splitlines()
+
     def pause(self) -> None:
         """SIGSTOP: it stands still, and learns nothing of what the others do meanwhile."""
         self.process.send_signal(signal.SIGSTOP)
@@ -75,8 +81,10 @@ class Pipeline:
         self._folder = folder
         self.stages: list[Stage] = []
 
-    def start_bridge(self) -> Stage:
-        return self._start("bridge", "--relay", self.relay, "--cursor", "oldest")
+    def start_bridge(self, slot: str = "0", relays: Sequence[str] = ()) -> Stage:
+        """Starts a bridge; without addresses it reads the relay of the simulated network."""
+        options = [f"--relay={relay}" for relay in relays or [self.relay]]
+        return self._start("bridge", *options, "--cursor", "oldest", "--slot", slot)
 
     def start_worker(self, slot: str) -> Stage:
         urls = ["--plc-url", self._addresses.plc, "--did-web-url", self._addresses.did_web]
@@ -136,7 +144,13 @@ def running_pipeline(
     kafka: KafkaConfig, addresses: Addresses, folder: Path, partitions: int
 ) -> Iterator[Pipeline]:
     """Creates the topics; kills whatever still runs in the end, and shows logs after an error."""
-    apply(plan(kafka, partitions))
+
+    def create_topics() -> bool:
+        apply(plan(kafka, partitions))
+        return True
+
+    # So many at once take a busy machine longer than one request may.
+    wait_until(create_topics, "the topics to be there")
     pipeline = Pipeline(kafka, addresses, folder)
     try:
         yield pipeline

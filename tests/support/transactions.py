@@ -107,10 +107,12 @@ class TransactionWatch:
                 lambda: self._statuses.get(transactional_id) is Status.ONGOING, timeout_s
             )
 
-    def name_that_begins(self, prefix: str) -> str | None:
-        """Returns the first writer that it has seen and whose name begins so."""
+    def stays_open(self, transactional_id: str, duration_s: float) -> bool:
+        """Tells whether a transaction that was open is so for a while, without another one."""
         with self._changed:
-            return next((name for name in self._statuses if name.startswith(prefix)), None)
+            return not self._changed.wait_for(
+                lambda: self._statuses.get(transactional_id) is not Status.ONGOING, duration_s
+            )
 
     def start(self) -> None:
         self._thread.start()

@@ -13,9 +13,17 @@ from pipelines.compact.accounts import (
     without_repository,
 )
 from pipelines.compact.events import Event
-from pipelines.compact.reducer import Outcome, reduce_event
+from pipelines.compact.overrides import Override, OverrideStatus
+from pipelines.compact.reducer import Outcome, reduce_event, reduce_override
 from pipelines.compact.repair import after_slice, lost, reduce_answer, request_for
-from pipelines.compact.state import AccountMark, RepoState, Sync, encode_repo, parse_repo
+from pipelines.compact.state import (
+    AccountMark,
+    RepoState,
+    Sync,
+    encode_repo,
+    finish_purge,
+    parse_repo,
+)
 from pipelines.repair.manifests import Manifest, RepoError
 from pipelines.repair.requests import Cause, Request
 
@@ -312,3 +320,36 @@ def test_a_deletion_waits_for_a_day() -> None:
     assert day_us == DEFAULT_PURGE_AFTER_S * 1_000_000
     assert not Policy().is_overdue(5, 5 + day_us - 1)
     assert Policy().is_overdue(5, 5 + day_us)
+
+
+@pytest.mark.parametrize(("number", "deleted_rev"), [(1, None), (2, rev(1))])
+def test_an_account_that_comes_back_as_it_was_is_not_taken_for_the_one_that_went(
+    number: int, deleted_rev: str | None
+) -> None:
+    """Readers hide records up to `deleted_rev`, which these would be.
+
+    Spec: H-04, H-11.
+    """
+    taken_down = Override(OverrideStatus.DELETED, "Order 4711", 3)
+    overridden = reduce_override(after(FIRST), DID, taken_down, 3_000).state
+    assert overridden is not None
+    assert has_gone(overridden)
+    assert (overridden.active, overridden.status, overridden.deleted_rev) == (
+        False,
+        "deleted",
+        rev(1),
+    )
+    assert request_for(after(FIRST), overridden, 3_000) is None
+    lifted = reduce_override(finish_purge(overridden), DID, None, 4_000).state
+    assert lifted is not None
+    request = request_for(overridden, lifted, 4_000)
+    assert request is not None
+    assert request.cause is Cause.REACTIVATION
+    answer = snapshot_of(number, len(RECORDS), CHUNKS, fetched_us=ASKED_US)
+    applying = reduce_answer(lifted, answer, 7).state
+    assert applying is not None
+    # With its first records, before which nothing shows that it came back as it was.
+    assert applying.deleted_rev == rev(1)
+    begun = after_slice(applying, 0, 0, "a.b.c/1")
+    assert begun.deleted_rev == deleted_rev
+    assert after_slice(begun, 1, len(CHUNKS), None).deleted_rev == deleted_rev

@@ -43,8 +43,13 @@ AUDIT = Audit(DID, Finding.MATCHES, Sync.SYNCHRONIZED, rev(5), 3, "root", "root"
         (STATE, ServerRefusal(RepoError.TAKENDOWN), Standing.DRIFT, "RepoTakendown"),
         (STATE, NoAnswer("away"), Standing.UNREACHABLE, "away"),
         (replace(STATE, head=None), ServerHead(rev(1), "commit-1"), Standing.BEHIND, "we none"),
-        (replace(STATE, active=False), ServerHead(rev(6), "commit-6"), Standing.INACTIVE, None),
-        (replace(STATE, active=False), None, Standing.INACTIVE, None),
+        (
+            replace(STATE, upstream_active=False),
+            ServerHead(rev(6), "commit-6"),
+            Standing.INACTIVE,
+            None,
+        ),
+        (replace(STATE, upstream_active=False), None, Standing.INACTIVE, None),
     ],
 )
 def test_each_answer_has_its_meaning(
@@ -91,7 +96,7 @@ def test_what_was_behind_arrives_with_its_revision_or_a_later_one() -> None:
     assert not has_arrived(STATE, rev(6))
     assert not has_arrived(replace(STATE, head=None), rev(1))
     # Nothing of it is taken over any more.
-    assert has_arrived(replace(STATE, active=False), rev(6))
+    assert has_arrived(replace(STATE, upstream_active=False), rev(6))
 
 
 @pytest.mark.parametrize(

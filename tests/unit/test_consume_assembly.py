@@ -44,7 +44,7 @@ def begun(ends: dict[str, int], *, partitions: int = 1, batch_count: int = 10) -
 
 def repo(offset: int, *, active: bool = True, did: str = DID) -> InputMessage:
     topics = output_topics(KAFKA, registry().admitting(ADMISSIONS.ever), ADMISSIONS)
-    state = RepoState(DID, source(offset + 1), active=active)
+    state = RepoState(DID, source(offset + 1), upstream_active=active)
     written = repo_message(state, 0, topics)
     value = orjson.dumps(orjson.loads(written.value or b"") | {"did": did})
     return InputMessage(REPOS, 0, offset, 0, did.encode(), value, written.headers)

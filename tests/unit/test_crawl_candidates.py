@@ -86,7 +86,7 @@ def test_the_newest_revision_that_was_seen_counts() -> None:
         sync=Sync.DESYNCHRONIZED,
         head=head,
         seen=Signed(NEW, "bafy", "bafy"),
-        active=False,
-        status="suspended",
+        upstream_active=False,
+        upstream_status="suspended",
     )
     assert known_of(newer) == Known(False, NEW, active=False, status="suspended", host=HOST)

@@ -30,7 +30,9 @@ def held(did: Did, records: dict[str, str]) -> HeldRepo:
 
 
 def gone(did: Did) -> HeldRepo:
-    state = RepoState(did, SOURCE, active=False, status="deleted", deleted_rev=REV)
+    state = RepoState(
+        did, SOURCE, upstream_active=False, upstream_status="deleted", deleted_rev=REV
+    )
     audit = Audit(did, Finding.EMPTY, Sync.UNKNOWN, None, 0, "empty", None)
     return HeldRepo(state, {}, audit)
 
@@ -99,7 +101,8 @@ def refuse(found: Outcome) -> None:
 
 def take_down(found: Outcome) -> None:
     repo = found.repos[BOB]
-    found.repos[BOB] = replace(repo, state=replace(repo.state, active=False, status="takendown"))
+    state = replace(repo.state, upstream_active=False, upstream_status="takendown")
+    found.repos[BOB] = replace(repo, state=state)
 
 
 def fall_behind(found: Outcome) -> None:

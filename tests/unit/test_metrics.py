@@ -21,11 +21,12 @@ from pipelines.errors import ConfigError
 from pipelines.kafka.beat import Report, State
 from pipelines.kafka.board import reports, shown
 from pipelines.kafka.counts import LoopCounts, Tally
+from pipelines.kafka.distribution import BOUNDS, Distribution, groups_of
 from pipelines.kafka.lag import Lag
 from pipelines.metrics.alerts import Severity, alerts, rules
 from pipelines.metrics.dashboard import dashboard, expression
 from pipelines.metrics.endpoint import Address, samples_of_this_process, serving
-from pipelines.metrics.registry import BY_NAME, METRICS, Group, Kind, Metric, Number
+from pipelines.metrics.registry import BY_NAME, METRICS, Buckets, Group, Kind, Metric, Number
 from pipelines.metrics.samples import deployment_samples, process_samples
 from pipelines.status.history import History
 from pipelines.status.overview import Condition, Process, Stage, look
@@ -42,6 +43,7 @@ def test_each_metric_has_a_name_of_its_own_with_its_unit() -> None:
     assert len(BY_NAME) == len(METRICS)
     assert len({metric.full_name for metric in METRICS}) == len(METRICS)
     for metric in METRICS:
+        assert isinstance(metric.source, Buckets) is (metric.kind is Kind.HISTOGRAM)
         assert re.fullmatch(r"[a-z][a-z_]*[a-z]", metric.name)
         assert not metric.name.endswith("_total")
         if metric.unit in {"seconds", "bytes"}:
@@ -57,6 +59,15 @@ def _numbers() -> set[str]:
 
 def _groups() -> set[str]:
     return {metric.source.name for metric in METRICS if isinstance(metric.source, Group)}
+
+
+def test_each_distribution_has_a_metric_and_its_buckets_are_few_and_in_order() -> None:
+    sources = [metric.source for metric in METRICS if isinstance(metric.source, Buckets)]
+    assert {source.name for source in sources} == BOUNDS.keys()
+    for source in sources:
+        assert list(source.bounds) == sorted(set(source.bounds))
+        assert 5 <= len(source.bounds) <= 12
+        assert source.bounds[0] > 0
 
 
 def test_each_number_of_a_loop_has_a_metric() -> None:
@@ -104,6 +115,16 @@ def test_groups_become_labels_and_unknown_names_nothing() -> None:
         ("standpipe_refused_total", ("explode", "0", "mst.key_order")): 3,
         ("standpipe_refused_total", ("explode", "0", "signature.invalid")): 1,
     }
+
+
+def test_a_distribution_becomes_counts_up_to_each_bound() -> None:
+    times = Distribution("batch_times")
+    for time_ms in (5, 6, 40_000):
+        times.add(time_ms)
+    report = Report(State.RUNNING, groups=groups_of(times, Distribution("batch_sizes")))
+    [found] = [sample for sample in process_samples("explode", "0", report) if sample.counts]
+    assert (found.metric.name, found.value) == ("batch_duration_seconds", 40.011)
+    assert found.counts == (1, *[2] * 11, 3)
 
 
 def test_what_is_not_there_has_no_number() -> None:
@@ -168,6 +189,21 @@ def test_the_endpoint_serves_what_the_process_says_now() -> None:
         _read(at)
 
 
+def test_a_histogram_is_served_as_prometheus_reads_it() -> None:
+    counts = LoopCounts()
+    for size in (1, 2, 3, 5_000):
+        counts.batch_sizes.add(size)
+    with shown("explode", "0", counts.report), serving(_ANYWHERE, samples_of_this_process) as at:
+        family = _read(at)["standpipe_batch_size"]
+    assert family.type == "histogram"
+    values = {(sample.name, sample.labels.get("le")): sample.value for sample in family.samples}
+    assert values["standpipe_batch_size_count", None] == 4
+    assert values["standpipe_batch_size_sum", None] == 5_006
+    ends = {end: value for (name, end), value in values.items() if name.endswith("_bucket")}
+    assert (ends["1.0"], ends["2.0"], ends["5.0"], ends["2000.0"], ends["+Inf"]) == (1, 2, 3, 3, 4)
+    assert len(ends) == len(BOUNDS["batch_sizes"]) + 1
+
+
 def test_a_port_that_is_taken_is_named_with_the_remedy() -> None:
     with (
         serving(_ANYWHERE, tuple) as at,
@@ -195,7 +231,10 @@ def _parts(text: str) -> Iterator[promql_parser.Expr]:
 
 def _check_expression(text: str) -> set[str]:
     """Returns the metrics in an expression, all of which exist and have the labels it names."""
-    by_full_name = {metric.full_name: metric for metric in METRICS}
+    by_full_name = {
+        metric.full_name + ("_bucket" if metric.kind is Kind.HISTOGRAM else ""): metric
+        for metric in METRICS
+    }
     metrics: set[str] = set()
     labels: set[str] = set()
     for part in _parts(text):
@@ -203,7 +242,7 @@ def _check_expression(text: str) -> set[str]:
             metric = by_full_name[part.name or ""]
             metrics.add(metric.name)
             assert {matcher.name for matcher in part.matchers.matchers} <= set(metric.all_labels)
-            labels |= set(metric.all_labels)
+            labels |= set(metric.all_labels) | ({"le"} if metric.kind is Kind.HISTOGRAM else set())
     for part in _parts(text):
         if isinstance(part, promql_parser.AggregateExpr) and part.modifier is not None:
             assert set(part.modifier.labels) <= labels
@@ -278,5 +317,6 @@ def test_the_dashboard_has_one_panel_for_each_metric_and_none_over_another() -> 
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-def test_counters_are_drawn_as_rates_and_gauges_as_they_are(metric: Metric) -> None:
-    assert ("rate(" in expression(metric)) is (metric.kind is Kind.COUNTER)
+def test_what_grows_is_drawn_as_rates_and_gauges_as_they_are(metric: Metric) -> None:
+    assert ("rate(" in expression(metric)) is (metric.kind is not Kind.GAUGE)
+    assert ("histogram_quantile(" in expression(metric)) is (metric.kind is Kind.HISTOGRAM)

@@ -36,7 +36,7 @@ def test_each_problem_of_status_has_its_section() -> None:
 def test_each_alert_leads_to_a_section() -> None:
     checks = set(_sections("Checks of `standpipe doctor`"))
     problems = set(_sections("Problems that `standpipe status` shows"))
-    others = set(_sections("Alerts that are about the network"))
+    others = set(_sections("Alerts about the network and the brokers"))
     named = {alert.section for alert in alerts()}
     assert named <= checks | problems | others
     assert problems | others <= named

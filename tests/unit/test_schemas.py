@@ -37,8 +37,10 @@ KINDS = {
     "identities": ("origin", {"document", "operation"}),
     "gaps": ("reason", set(GapReason)),
     "latest": (None, set()),
+    "listings": (None, set()),
     "parked": (None, set()),
     "minutes": (None, set()),
+    "overrides": ("status", {"takendown", "active"}),
     "records": ("operation", {"create", "update", "delete"}),
     "repos": ("sync", set(Sync)),
     "resyncs": (None, set()),
@@ -114,6 +116,7 @@ def test_everything_about_one_account_is_partitioned_alike() -> None:
         "repos",
         "latest",
         "identities",
+        "overrides",
         "parked",
         "resyncs",
         "repairs",
@@ -150,7 +153,7 @@ def test_every_property_is_described(file: Path) -> None:
             definition = schema.get("$defs", {}).get(field.get("$ref", "").rpartition("/")[2], {})
             assert len(field.get("description") or definition["description"]) > 5, name
             described += 1
-    assert described >= 5
+    assert described >= 3
 
 
 @pytest.mark.parametrize("file", SCHEMA_FILES, ids=name_of)

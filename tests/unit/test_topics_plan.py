@@ -116,9 +116,10 @@ def test_the_common_count_is_that_of_frames() -> None:
 def test_another_count_is_refused_for_every_topic_that_has_the_old_one() -> None:
     plan = compare(cluster(partitions=4), partitions=8)
     assert PartitionsDifference("p.frames", 4, 8) in plan.refused
-    assert len(plan.refused) == len(registry().topics) - 6
+    assert len(plan.refused) == len(registry().topics) - 7
     assert set(plan.equal) == {
-        f"p.{name}" for name in ("admissions", "crawls", "cursors", "epochs", "gaps", "status")
+        f"p.{name}"
+        for name in ("admissions", "crawls", "cursors", "epochs", "gaps", "listings", "status")
     }
 
 

@@ -46,8 +46,10 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
         "gaps",
         "events",
         "identities",
+        "listings",
         "parked",
         "minutes",
+        "overrides",
         "quarantine",
         "repos",
         "resyncs",
@@ -60,7 +62,7 @@ def test_registry_names_every_topic_of_the_pipeline() -> None:
     assert "records.app.bsky.feed.like" in topics
     assert "records.other" in topics
     assert "records" not in topics
-    assert len(topics) == 18 + 2 * (len(registry().admitted_collections) + 1)
+    assert len(topics) == 20 + 2 * (len(registry().admitted_collections) + 1)
 
 
 def test_entry_is_typed() -> None:

@@ -1,0 +1,1 @@
+"""What topics hold, over sockets that clients of others speak."""
