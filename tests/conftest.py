@@ -4,10 +4,11 @@ import os
 import random
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from support.pipeline import forget_ended, last_words
 from support.shared import shared_folder
 
 from pipelines.kafka import broker
@@ -15,6 +16,20 @@ from pipelines.kafka import broker
 _ROOT = Path(__file__).parent.parent
 _GIVEN_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _FIRST_PORT = 10_000
+
+
+def pytest_runtest_setup() -> None:
+    """Each failure shows the logs of its own stages."""
+    forget_ended()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds to the report of a failure what the stages said, wherever they were started."""
+    report = yield
+    if report.failed:
+        report.sections += last_words()
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from pipelines.process import start_child
 from pipelines.sim.service import Addresses
 
 _SHOWN_LENGTH = 6_000
+# Those whose logs explain a failure; `forget_ended` before each test keeps them few.
+_started: list["Stage"] = []
 
 
 class Stage:
@@ -25,6 +27,7 @@ class Stage:
         self._arguments = arguments
         self._log = log
         self.start()
+        _started.append(self)
 
     def start(self) -> None:
         with self._log.open("ab") as log:
@@ -69,6 +72,16 @@ class Stage:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"{self.name} did not stop:\n{self.log()}") from None
+
+
+def forget_ended() -> None:
+    """Forgets the stages that no longer run: their logs say nothing of what comes now."""
+    _started[:] = [stage for stage in _started if stage.is_running]
+
+
+def last_words() -> list[tuple[str, str]]:
+    """Returns a title and the end of the log of each stage that ran since `forget_ended`."""
+    return [(f"Log of {stage.name}", stage.log()[-_SHOWN_LENGTH:]) for stage in _started]
 
 
 class Pipeline:
