@@ -154,11 +154,13 @@ class Sockets:
         """Closes a socket with a reason; a subscriber that does not read is cut.
 
         Args:
-            socket: it is open, or was.
+            socket: it is open, or was: nothing is done then.
             code: of RFC 6455 or the registry behind it.
             text: the reason; at most 123 bytes in UTF-8.
         """
-        transport = self._transports[socket]
+        transport = self._transports.get(socket)
+        if transport is None:
+            return
         try:
             async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
                 await socket.close(code=code, message=text.encode())

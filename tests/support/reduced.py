@@ -69,9 +69,15 @@ def reduce_recording(folder: Path, config: KafkaConfig, partitions: int) -> Redu
     reduced = Reduced(output_topics(config, registry(), PACKAGED))
     offsets: Counter[int] = Counter()
     for number, frame in enumerate(recording.frames):
-        did = parse_envelope(frame).did or ""
+        envelope = parse_envelope(frame)
+        did = envelope.did or ""
         partition, received_us = partition_for(did, partitions), FIRST_US + number
-        headers = [("host", HOST.encode()), ("received_us", b"%d" % received_us)]
+        headers = [
+            ("host", HOST.encode()),
+            ("seq", b"%d" % (envelope.seq or 0)),
+            ("kind", envelope.kind.encode()),
+            ("received_us", b"%d" % received_us),
+        ]
         where = (config.topic("frames"), partition)
         reduced.frames.append(
             OutputMessage(*where, did.encode(), frame, headers, received_us // 1000)
