@@ -178,4 +178,6 @@ def assert_trends_are_true(found: dict[int, HourTrend], truth: dict[int, TrueTre
             listed = {mention.item: mention.low for mention in listing.mentions}
             assert listed == true.mentions[kind]
             assert all(mention.low == mention.high for mention in listing.mentions)
-            assert len(listed) >= 10
+    # Just after the full hour there are two of them, and in one of them may be a few records only.
+    busiest = max(found.values(), key=lambda trend: trend.records_count)
+    assert all(len(listing.mentions) >= 10 for listing in busiest.listings.values())
