@@ -98,7 +98,7 @@ def test_what_is_missing_is_asked_for_and_what_is_here_is_not(
             synchronized(0, NEW),
             synchronized(1, OLD),
             synchronized(2, OLD, sync=Sync.DESYNCHRONIZED),
-            synchronized(3, OLD, active=False, status="takendown"),
+            synchronized(3, OLD, upstream_active=False, upstream_status="takendown"),
         ],
     )
     listed = [entry(number, NEW) for number in range(3)]

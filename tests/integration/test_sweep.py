@@ -109,11 +109,11 @@ def test_what_changed_in_the_gap_is_asked_for_and_nothing_else(
         config,
         [
             *(synchronized(number, OLD, name) for number in range(3)),
-            synchronized(3, OLD, name, active=False, status="deactivated"),
+            synchronized(3, OLD, name, upstream_active=False, upstream_status="deactivated"),
             synchronized(6, NEW, name, sync=Sync.DESYNCHRONIZED),
             synchronized(7, OLD, name),  # no longer listed
             synchronized(8, OLD, "other.example"),  # of another upstream
-            synchronized(9, OLD, name, active=False, status="deleted"),
+            synchronized(9, OLD, name, upstream_active=False, upstream_status="deleted"),
         ],
     )
     write_gap(config, name)
