@@ -122,7 +122,7 @@ class _ConsumerThread(transport.ConsumerThread):
         return records if generation == self.app.consumer_generation_id else {}
 
 
-class _Consumer(driver.Consumer):
+class _Consumer(transport.Consumer):
     app: App
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
@@ -133,6 +133,8 @@ class _Consumer(driver.Consumer):
         await self.app.record_agent.revoked()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        # Faust stops the flow when it loses partitions, so not before the first ones.
+        self.stop_flow()
         # Before Faust looks for the positions: a predecessor's may still be on their way.
         await self.app.record_agent.assigned(frozenset(assigned), generation_id)
         await super().on_partitions_assigned(assigned, generation_id)
