@@ -18,7 +18,7 @@ from pipelines.errors import BrokerUnavailableError
 from pipelines.kafka.clients import create_admin
 from pipelines.kafka.lag import Lag, LagReader
 from pipelines.kafka.messages import Position
-from pipelines.kafka.reading import REQUEST_TIMEOUT_S, log_ends, log_starts
+from pipelines.kafka.reading import REQUEST_TIMEOUT_S, insist, log_ends, log_starts
 from pipelines.kafka.topics import Registry
 from pipelines.status.stages import STAGES, lag_inputs, retention_ms
 
@@ -102,32 +102,38 @@ class Watcher:
 
     def _others(self) -> list[str]:
         """Returns groups of others that have positions in our topics."""
-        listed = self._result(self._admin.list_consumer_groups(request_timeout=REQUEST_TIMEOUT_S))
+        listed = self._result(
+            lambda: self._admin.list_consumer_groups(request_timeout=REQUEST_TIMEOUT_S)
+        )
         names = sorted(group.group_id for group in listed.valid)
         names = [name for name in names if name not in self._inputs][:MAX_OTHER_GROUPS]
         return [name for name in names if self._positions(name)]
 
     def _positions(self, group: str) -> dict[Position, int]:
         """Returns where a group goes on reading in our topics, as far as it ever said."""
-        future = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_TIMEOUT_S
-        )[group]
+        found = self._result(
+            lambda: self._admin.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_TIMEOUT_S
+            )[group]
+        )
         topics = {topic for topic, _ in self._where}
         return {
             (where.topic, where.partition): where.offset
-            for where in self._result(future).topic_partitions
+            for where in found.topic_partitions
             if where.topic in topics and where.offset >= 0
         }
 
     def _members_count(self, group: str) -> int:
-        future = self._admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S)[
-            group
-        ]
-        return len(self._result(future).members)
+        found = self._result(
+            lambda: self._admin.describe_consumer_groups(
+                [group], request_timeout=REQUEST_TIMEOUT_S
+            )[group]
+        )
+        return len(found.members)
 
-    def _result(self, future: Future[Any]) -> Any:
+    def _result(self, ask: Callable[[], Future[Any]]) -> Any:
         try:
-            return future.result(2 * REQUEST_TIMEOUT_S)
+            return insist(lambda: ask().result(2 * REQUEST_TIMEOUT_S))
         except (KafkaException, TimeoutError) as error:
             raise BrokerUnavailableError(
                 f"the broker at {self._kafka.bootstrap_servers} does not tell about groups: "

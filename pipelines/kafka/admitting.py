@@ -35,7 +35,13 @@ from pipelines.kafka.admission import (
 )
 from pipelines.kafka.clients import create_admin
 from pipelines.kafka.messages import OutputMessage
-from pipelines.kafka.reading import REQUEST_TIMEOUT_S, log_ends, read_between, readable_log_ends
+from pipelines.kafka.reading import (
+    REQUEST_TIMEOUT_S,
+    insist,
+    log_ends,
+    read_between,
+    readable_log_ends,
+)
 from pipelines.kafka.topics import Registry, registry
 from pipelines.kafka.transaction import Transaction, TransactionalProducer
 
@@ -210,13 +216,18 @@ def check_nobody_works(kafka: KafkaConfig) -> None:
     """
     admin = create_admin(kafka)
     stages = {kafka.group(stage): stage for stage in STAGES}
-    futures = admin.describe_consumer_groups(list(stages), request_timeout=REQUEST_TIMEOUT_S)
-    busy = []
+
+    def ask() -> list[str]:
+        futures = admin.describe_consumer_groups(list(stages), request_timeout=REQUEST_TIMEOUT_S)
+        return [
+            stages[group]
+            for group, future in futures.items()
+            if future.result(2 * REQUEST_TIMEOUT_S).state
+            not in {ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD}
+        ]
+
     try:
-        for group, future in futures.items():
-            found = future.result(2 * REQUEST_TIMEOUT_S)
-            if found.state not in {ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD}:
-                busy.append(stages[group])
+        busy = insist(ask)
     except (KafkaException, TimeoutError) as error:
         raise BrokerUnavailableError(
             f"the broker at {kafka.bootstrap_servers} does not tell who works ({error}); is it "

@@ -27,7 +27,7 @@ from pipelines.config import KafkaConfig
 from pipelines.errors import BrokerUnavailableError
 from pipelines.kafka.clients import create_sampler, is_passing
 from pipelines.kafka.messages import Position
-from pipelines.kafka.reading import PROGRESS_TIMEOUT_S, REQUEST_TIMEOUT_S
+from pipelines.kafka.reading import PROGRESS_TIMEOUT_S, REQUEST_TIMEOUT_S, insist
 
 # Messages of a partition that are looked at. What is sampled is fetched, a few hundred kilobytes
 # of frames; a count up to here is exact.
@@ -169,11 +169,18 @@ class LagReader:
     def _positions(self, group: str, partitions: Sequence[Position]) -> dict[Position, int]:
         """Returns for each partition where the group goes on reading."""
         request = ConsumerGroupTopicPartitions(group, [TopicPartition(*p) for p in partitions])
-        future = self._admin.list_consumer_group_offsets(
-            [request], request_timeout=REQUEST_TIMEOUT_S
-        )[group]
+
+        def ask() -> list[TopicPartition]:
+            futures = self._admin.list_consumer_group_offsets(
+                [request], request_timeout=REQUEST_TIMEOUT_S
+            )
+            found: list[TopicPartition] = (
+                futures[group].result(2 * REQUEST_TIMEOUT_S).topic_partitions
+            )
+            return found
+
         try:
-            found = future.result(2 * REQUEST_TIMEOUT_S).topic_partitions
+            found = insist(ask)
         except (KafkaException, TimeoutError) as failure:
             raise self._no_answer(failure) from None
         return {
@@ -220,8 +227,10 @@ class LagReader:
 
     def _end(self, where: Position) -> int:
         try:
-            _, end = self._consumer.get_watermark_offsets(
-                TopicPartition(*where), timeout=REQUEST_TIMEOUT_S
+            _, end = insist(
+                lambda: self._consumer.get_watermark_offsets(
+                    TopicPartition(*where), timeout=REQUEST_TIMEOUT_S
+                )
             )
         except KafkaException as failure:
             raise self._no_answer(failure) from None

@@ -39,8 +39,8 @@ REQUEST_TIMEOUT_S = 10.0
 # clean-up interval, which is as long by default.
 OPEN_TRANSACTIONS_TIMEOUT_S = 60.0
 OPEN_TRANSACTIONS_POLL_S = 0.05
-# Until a partition without a leader is asked about again.
-LEADER_POLL_S = 0.1
+# Until a question is asked again whose answer is only late.
+RETRY_POLL_S = 0.1
 _POLL_TIMEOUT_S = 0.5
 
 _Answer = TypeVar("_Answer")
@@ -187,7 +187,7 @@ def _offsets(
         }
 
     try:
-        return _insist(ask, REQUEST_TIMEOUT_S)
+        return insist(ask)
     except (KafkaException, TimeoutError) as error:
         topics = ", ".join(sorted({topic for topic, _ in wanted}))
         raise BrokerUnavailableError(
@@ -289,7 +289,7 @@ def _readable_ends(
                     continue
                 where = TopicPartition(topic, partition)
                 ask = partial(consumer.get_watermark_offsets, where, timeout=PROGRESS_TIMEOUT_S)
-                low, high = _insist(ask, PROGRESS_TIMEOUT_S)
+                low, high = insist(ask, PROGRESS_TIMEOUT_S)
                 if high > low:
                     ends[topic, partition] = high
     except KafkaException as failure:
@@ -297,8 +297,19 @@ def _readable_ends(
     return ends
 
 
-def _insist(ask: Callable[[], _Answer], patience_s: float) -> _Answer:
-    """Asks again while an error passes: a partition that is new, or moves, has no leader yet."""
+def insist(ask: Callable[[], _Answer], patience_s: float = REQUEST_TIMEOUT_S) -> _Answer:
+    """Asks again while an error passes.
+
+    A partition that is new, or moves, has no leader yet; a coordinator that is new loads the
+    positions of its groups.
+
+    Args:
+        ask: a request to the cluster.
+        patience_s: how long to ask again, seconds.
+
+    Raises:
+        KafkaException: what the last answer was.
+    """
     deadline_s = time.monotonic() + patience_s
     while True:
         try:
@@ -306,4 +317,4 @@ def _insist(ask: Callable[[], _Answer], patience_s: float) -> _Answer:
         except KafkaException as failure:
             if not is_passing(failure.args[0]) or time.monotonic() > deadline_s:
                 raise
-            time.sleep(LEADER_POLL_S)
+            time.sleep(RETRY_POLL_S)

@@ -41,7 +41,7 @@ class EmptyTopic:
 
 def read_with(consumer: EmptyTopic, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     monkeypatch.setattr(reading, "create_reader", lambda _: consumer)
-    monkeypatch.setattr(reading, "LEADER_POLL_S", 0)
+    monkeypatch.setattr(reading, "RETRY_POLL_S", 0)
     return list(read_to_end(KAFKA, ["events"]))
 
 
