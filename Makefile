@@ -62,7 +62,8 @@ check: fmt-check lint type imports schemas ## All of the five above; edits nothi
 # Processes that share the tests must name them alike, and names may hold a set.
 test: export PYTHONHASHSEED ?= $(shell date +%s)
 test: $(READY) ## Run every test, on a real broker
-	$(BIN)/pytest --numprocesses $(TESTERS) --dist loadfile
+	$(BIN)/pytest --numprocesses $(TESTERS) --dist loadfile \
+		--reruns 1 --only-rerun '^AssertionError: waited .* in vain' --rerun-show-tracebacks
 
 bench: $(READY) ## Measure the hot path and the pipeline
 	$(BIN)/python tests/bench/run.py

@@ -15,6 +15,7 @@ from support.web import no_event_stream
 
 from pipelines.captures import read_frames
 from pipelines.config import KafkaConfig
+from pipelines.errors import BrokerUnavailableError
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -27,7 +28,11 @@ def config(kafka: str, topic_prefix: str) -> KafkaConfig:
 
 
 def status(config: KafkaConfig) -> tuple[int, Any]:
-    """Runs `standpipe status --json` as somebody elsewhere would."""
+    """Runs `standpipe status --json` as somebody elsewhere would.
+
+    Raises:
+        BrokerUnavailableError: the broker did not answer it.
+    """
     cluster = ["--bootstrap-servers", config.bootstrap_servers]
     prefix = ["--topic-prefix", config.topic_prefix]
     result = subprocess.run(
@@ -37,6 +42,8 @@ def status(config: KafkaConfig) -> tuple[int, Any]:
         timeout=120,
         check=False,
     )
+    if "no answer" in result.stderr:
+        raise BrokerUnavailableError(result.stderr)
     assert result.stdout, result.stderr
     return result.returncode, json.loads(result.stdout)
 
