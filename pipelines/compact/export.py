@@ -24,7 +24,7 @@ from pipelines.atproto.car import write_car_chunks
 from pipelines.atproto.cid import cid_of, encode_cid, parse_cid
 from pipelines.atproto.errors import DagCborError
 from pipelines.atproto.syntax import Did
-from pipelines.compact.outputs import record_address
+from pipelines.compact.outputs import record_address, record_headers
 from pipelines.compact.provenance import block_of, parse_latest
 from pipelines.compact.state import Head
 from pipelines.kafka.messages import InputMessage
@@ -54,13 +54,12 @@ class ExportStore:
         self._db.close()
 
     def take(self, message: InputMessage) -> None:
-        """Keeps the body in a message of `latest.*`; the messages of a record come in order."""
+        """Keeps the body in a message of `latest.*`, by its CID: two topics may have a record."""
         assert message.key is not None
-        _, path = record_address(message.key)
-        if message.value is None:
-            self._db.delete(_BODY + path.encode())
-        else:
-            self._db.put(_BODY + path.encode(), message.value)
+        cid = record_headers(message.headers).cid
+        if cid is not None and message.value is not None:
+            _, path = record_address(message.key)
+            self._db.put(_body_key(path.encode(), parse_cid(cid)), message.value)
 
     def pieces(
         self,
@@ -110,7 +109,7 @@ class ExportStore:
 
     def _body(self, did: Did, key: bytes, cid: bytes) -> bytes:
         uri = f"at://{did}/{key.decode()}"
-        value = self._db.get(_BODY + key)
+        value = self._db.get(_body_key(key, cid))
         if value is None:
             raise ExportError(
                 f"{uri} has no body in latest.*: it was written while they were read; try again"
@@ -129,6 +128,11 @@ class ExportStore:
         if cid_of(block) != cid:
             raise _changed(uri, f"it is that of {encode_cid(cid_of(block))}")
         return block
+
+
+def _body_key(path: bytes, cid: bytes) -> bytes:
+    # No path holds a NUL, so no path's key is another's.
+    return _BODY + path + b"\0" + cid
 
 
 def _changed(uri: str, detail: str) -> ExportError:

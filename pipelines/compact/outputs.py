@@ -61,12 +61,10 @@ class RecordHeaders(NamedTuple):
     Attributes:
         rev: revision of the commit that the message comes from.
         cid: CID of the record as text; None for a null.
-        is_move: whether a null says that the record is in another topic, and not that it is gone.
     """
 
     rev: Tid
     cid: str | None
-    is_move: bool
 
 
 def repo_message(state: RepoState, partition: int, topics: OutputTopics) -> OutputMessage:
@@ -144,11 +142,7 @@ def record_headers(headers: Headers) -> RecordHeaders:
     """Reads the headers of a message of `latest.*`."""
     found = dict(headers)
     cid = found.get("cid")
-    return RecordHeaders(
-        Tid(found["rev"].decode()),
-        None if cid is None else cid.decode(),
-        found["operation"] == MOVE,
-    )
+    return RecordHeaders(Tid(found["rev"].decode()), None if cid is None else cid.decode())
 
 
 def record_address(key: bytes) -> tuple[Did, str]:

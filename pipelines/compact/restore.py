@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pipelines.atproto.cid import parse_cid
 from pipelines.atproto.syntax import Did
+from pipelines.compact.homes import settle
 from pipelines.compact.outputs import (
     OutputTopics,
-    RecordHeaders,
     collection_of,
     record_address,
     record_headers,
@@ -47,10 +47,16 @@ class Restoration:
             tombstone_life_ms: `delete.retention.ms` of these topics.
             clock_ms: milliseconds since the epoch.
             only: the only repository that is wanted; all by default.
-            on_record: is shown every message of `latest.*` that goes into a store.
+            on_record: is shown every wanted message of `latest.*`, also one that another topic
+                has outdone.
         """
         self._on_record = on_record
-        self._original = Original(kafka, "compact", topic_ids, tombstone_life_ms, clock_ms)
+        # A store says which records lie in former topics: it is one of this very table.
+        ids = {
+            **topic_ids,
+            **{f"home of {nsid}": topics.latest_of(nsid) for nsid in topics.former},
+        }
+        self._original = Original(kafka, "compact", ids, tombstone_life_ms, clock_ms)
         self._only = None if only is None else (only.encode(), f"at://{only}/".encode())
         self._topics = topics
 
@@ -123,29 +129,15 @@ class _Batch:
             return
         address = record_address(message.key)
         headers = record_headers(message.headers)
-        if self._is_outdated(message.topic, address, headers):
-            return
-        record = None if headers.cid is None else Record(parse_cid(headers.cid), headers.rev)
+        cid = None if headers.cid is None else parse_cid(headers.cid)
+        collection = collection_of(address[1])
+        # Where a collection has one topic only, the later message counts: no look-up.
+        known = self._record(address) if self._topics.former.get(collection) else None
+        is_former = message.topic != self._topics.latest_of(collection)
+        record = settle(known, cid, headers.rev, is_former=is_former)
         self._changes.records[address] = record
         if self._on_record is not None:
             self._on_record(message)
-
-    def _is_outdated(self, topic: str, address: tuple[Did, str], headers: RecordHeaders) -> bool:
-        """Whether a message of a record is outdone by what was read of the record so far.
-
-        Within a topic the later message counts. Where a collection's records are, or were, in
-        several topics, these come in no order: the newer message counts, and of two that are as
-        old the one that says the record is gone, or else that of the topic where it belongs now.
-        """
-        collection = collection_of(address[1])
-        if not self._topics.former.get(collection):
-            return False
-        known = self._record(address)
-        if known is None or known.rev != headers.rev:
-            return known is not None and known.rev > headers.rev
-        is_gone = headers.cid is None and not headers.is_move
-        is_here = headers.cid is not None and topic == self._topics.latest_of(collection)
-        return not (is_gone or is_here)
 
     def _record(self, address: tuple[Did, str]) -> Record | None:
         if address in self._changes.records:

@@ -6,7 +6,9 @@ r"""One partition's state on disk: a cache of `repos` and `latest.*` in RocksDB.
     d<did>                  the records of the repository wait until its deletion is confirmed:
                             since when (8 bytes)
     a<did>                  a snapshot of the repository is being applied: its offset (8 bytes)
-    p<did>\0<path>          CID (36 bytes) and revision (13) of a record
+    p<did>\0<path>          CID (36 bytes) and revision (13) of a record; then, where a former
+                            topic of its collection has one of this revision: the CID of that
+                            one, or one byte if only the former topic has it
 
 Everything that belongs together is written in one batch, together with the positions up to which
 it reflects the topics. A crash so leaves a store that is a little behind, never one that is wrong:
@@ -30,10 +32,12 @@ from pipelines.kafka.copies import CopyMeta
 from pipelines.rocks import open_rocks, put, put_meta, scan
 
 # Raised when the layout changes: a store of another format is built anew.
-FORMAT = 3
+FORMAT = 4
 
 _REPO, _PURGING, _DELETED, _APPLYING, _RECORD = b"r", b"g", b"d", b"a", b"p"
 _NUMBER_BYTES = 8
+_REV_BYTES = 13
+_ONLY_FORMER = b"f"
 
 
 class Record(NamedTuple):
@@ -42,10 +46,17 @@ class Record(NamedTuple):
     Attributes:
         cid: raw CID.
         rev: revision of the commit that wrote it.
+        is_former: whether it lies in a former topic of its collection, and not in the one where
+            the collection belongs now.
+        former_cid: raw CID of what a former topic has under the same revision, where both topics
+            have something; None otherwise. One of the two is outdated, and the topic that has it
+            goes on with a null.
     """
 
     cid: bytes
     rev: Tid
+    is_former: bool = False
+    former_cid: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -166,7 +177,7 @@ class Store:
                 value = None if number is None else number.to_bytes(_NUMBER_BYTES)
                 put(batch, prefix + did.encode(), value)
         for (did, path), record in changes.records.items():
-            value = None if record is None else record.cid + record.rev.encode()
+            value = None if record is None else _encode_record(record)
             put(batch, _record_prefix(did) + path.encode(), value)
         put_meta(batch, FORMAT, _members(meta))
         self._db.write(batch)
@@ -182,8 +193,17 @@ def _record_prefix(did: Did) -> bytes:
     return _RECORD + did.encode() + b"\0"
 
 
+def _encode_record(record: Record) -> bytes:
+    former = _ONLY_FORMER if record.is_former else record.former_cid or b""
+    return record.cid + record.rev.encode() + former
+
+
 def _parse_record(value: bytes) -> Record:
-    return Record(value[:CID_BYTES], Tid(value[CID_BYTES:].decode()))
+    cid, rev = value[:CID_BYTES], Tid(value[CID_BYTES : CID_BYTES + _REV_BYTES].decode())
+    former = value[CID_BYTES + _REV_BYTES :]
+    if former == _ONLY_FORMER:
+        return Record(cid, rev, is_former=True)
+    return Record(cid, rev, former_cid=former or None)
 
 
 def _members(meta: Meta) -> dict[str, object]:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -18,7 +19,7 @@ from support.events import DID, HOST, create, delete, rev, source
 
 from pipelines.atproto.cid import cid_of, encode_cid, parse_cid
 from pipelines.atproto.frames import Action
-from pipelines.compact.events import EventOp
+from pipelines.compact.events import EventOp, Source
 from pipelines.compact.outputs import OutputTopics, record_messages, tombstone_messages
 from pipelines.compact.restore import Restoration
 from pipelines.compact.service import output_topics
@@ -31,13 +32,24 @@ from pipelines.kafka.topics import registry
 
 KAFKA = KafkaConfig(f"{HOST}:9092", "p")
 NOTE = "com.example.note"
+SNAPSHOT = source()._replace(snapshot_offset=0)
 CIDS = [encode_cid(cid_of(b"%d" % n)) for n in range(3)]
 PATHS = st.sampled_from([f"{NOTE}/{n}" for n in range(3)])
 
 EDIT = st.tuples(st.just("edit"), PATHS, st.sampled_from(CIDS))
 REMOVE = st.tuples(st.just("remove"), PATHS)
+# What a snapshot of the very revision changes: a server that signed it twice, or an account that
+# returns after its records were purged.
+CORRECT = st.tuples(st.just("correct"), PATHS, st.sampled_from(CIDS))
+CORRECT_AWAY = st.tuples(st.just("correct away"), PATHS)
 STEPS = st.lists(
-    EDIT | EDIT | REMOVE | st.tuples(st.just("change the table")) | st.tuples(st.just("purge")),
+    EDIT
+    | EDIT
+    | REMOVE
+    | CORRECT
+    | CORRECT_AWAY
+    | st.tuples(st.just("change the table"))
+    | st.tuples(st.just("purge")),
     max_size=25,
 )
 
@@ -64,27 +76,39 @@ class World:
                     self._write(tombstone_messages(DID, path, prev, state, 0, outputs))
                 self.truth.clear()
             case ("edit", path, cid):
-                known = self.truth.get(path)
-                op = create(path, cid)
-                if known is not None:
-                    op = op._replace(action=Action.UPDATE, prev=encode_cid(known.cid))
-                self._commit(op, path)
+                self._number += 1
+                self._change(self._put(path, cid), source(self._number))
             case ("remove", path) if path in self.truth:
-                self._commit(delete(path, encode_cid(self.truth[path].cid)), path)
+                self._number += 1
+                self._change(self._delete(path), source(self._number))
+            case ("correct", path, cid):
+                self._change(self._put(path, cid), SNAPSHOT)
+            case ("correct away", path) if path in self.truth:
+                self._change(self._delete(path), SNAPSHOT)
 
     @property
     def outputs(self) -> OutputTopics:
         admissions = in_force(*self.tables)
         return output_topics(KAFKA, registry().admitting(admissions.ever), admissions)
 
-    def _commit(self, op: EventOp, path: str) -> None:
-        self._number += 1
+    def _put(self, path: str, cid: str) -> EventOp:
+        known = self.truth.get(path)
+        op = create(path, cid)
+        if known is None:
+            return op
+        return op._replace(action=Action.UPDATE, prev=encode_cid(known.cid))
+
+    def _delete(self, path: str) -> EventOp:
+        return delete(path, encode_cid(self.truth[path].cid))
+
+    def _change(self, op: EventOp, cause: Source) -> None:
+        """Writes an operation under the newest revision."""
         at = rev(self._number)
-        self._write(record_messages(DID, at, [op], source(self._number), 0, self.outputs))
+        self._write(record_messages(DID, at, [op], cause, 0, self.outputs))
         if op.cid is None:
-            del self.truth[path]
+            del self.truth[op.path]
         else:
-            self.truth[path] = Record(parse_cid(op.cid), at)
+            self.truth[op.path] = Record(parse_cid(op.cid), at)
 
     def _write(self, messages: Iterable[OutputMessage]) -> None:
         for message in messages:
@@ -110,18 +134,43 @@ def read(world: World, ends: list[dict[str, int]], shuffled: Random) -> dict[str
         for end in ends:
             for _ in restoration.fill(store, 0, end):
                 pass
-        found = dict(store.records(DID))
+        found = {path: Record(record.cid, record.rev) for path, record in store.records(DID)}
         store.close()
     return found
 
 
 _EDIT = ("edit", f"{NOTE}/0", CIDS[0])
 _CHANGE = ("change the table",)
+_PURGE = ("purge",)
+_CORRECT = ("correct", f"{NOTE}/0", CIDS[0])
+_CORRECT_OTHERWISE = ("correct", f"{NOTE}/0", CIDS[1])
+# An account returns with the revision that it went with, and finds another table; or twice.
+_RETURN = [_EDIT, _CHANGE, _PURGE, _CORRECT]
+_RETURN_TWICE = [*_RETURN, _CHANGE, _PURGE, _CORRECT, _CHANGE]
+# A server signs other records under the same revision, and the table changes before and behind it.
+_OTHERWISE = [_EDIT, _CHANGE, _CORRECT_OTHERWISE, _CHANGE]
 
 
-@settings(max_examples=60)
+class First(Random):
+    """Chooses the first or the last of what there is: one topic is read after the other."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(0)
+        self._index = index
+
+    def choice(self, seq: Any) -> Any:
+        return seq[self._index]
+
+
+@settings(max_examples=100)
 @example([_EDIT, _CHANGE, _EDIT, _CHANGE], Random(0), 0)
 @example([_EDIT, _CHANGE, _EDIT, _CHANGE], Random(1), 0)
+@example(_RETURN, First(0), 0)
+@example(_RETURN, First(-1), 0)
+@example(_RETURN_TWICE, First(0), 0)
+@example(_RETURN_TWICE, First(-1), 0)
+@example(_OTHERWISE, First(0), 0)
+@example(_OTHERWISE, First(-1), 0)
 @given(STEPS, st.randoms(use_true_random=False), st.integers(0, 25))
 def test_whoever_reads_the_topics_finds_the_records_that_there_are(
     steps: list[tuple[str, ...]], shuffled: Random, pause: int

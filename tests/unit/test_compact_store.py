@@ -76,6 +76,23 @@ def test_what_was_written_is_there_after_opening_again(folder: Path) -> None:
     store.close()
 
 
+def test_a_store_tells_in_which_topics_a_record_lies(folder: Path) -> None:
+    store = fresh(folder)
+    ours, theirs = cid_of(b"0"), cid_of(b"1")
+    wanted = {
+        "a.b.c/1": Record(ours, rev(1)),
+        "a.b.c/2": Record(ours, rev(1), is_former=True),
+        "a.b.c/3": Record(ours, rev(1), former_cid=theirs),
+    }
+    store.write(
+        Changes(records={(DID, path): record for path, record in wanted.items()}),
+        Meta({"t": "id"}),
+    )
+    assert dict(store.records(DID)) == wanted
+    assert {path: store.record(DID, path) for path in wanted} == wanted
+    store.close()
+
+
 def test_records_come_in_the_order_of_their_bytes_and_of_one_repository(folder: Path) -> None:
     store = fresh(folder)
     paths = ["a.b.c/10", "a.b.c/1", "a.b.c/9", "a.b.cc/1", "A.b.c/1", "a.b.c/~"]
