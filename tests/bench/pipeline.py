@@ -37,7 +37,7 @@ from pipelines.compact import service as compact
 from pipelines.compact.accounts import Policy
 from pipelines.config import KafkaConfig
 from pipelines.kafka.clients import create_admin
-from pipelines.kafka.reading import read_to_end
+from pipelines.kafka.reading import read_between, readable_log_ends
 from pipelines.kafka.topics import registry
 from pipelines.process import start_child
 from pipelines.sim.service import Addresses
@@ -348,7 +348,10 @@ def _pipeline(broker: Broker, relay_pid: int, addresses: Addresses) -> Iterator[
 
 def _assert_count(kafka: KafkaConfig, topic: str) -> None:
     """Checks that a stage did all of its work: a topic has a message for each frame."""
-    count = sum(1 for _ in read_to_end(kafka, [kafka.topic(topic)]))
+    partitions = [(kafka.topic(topic), number) for number in range(PARTITIONS)]
+    # A commit returns before its markers are written everywhere.
+    ends = readable_log_ends(kafka, partitions)
+    count = sum(1 for _ in read_between(kafka, dict.fromkeys(partitions, 0), ends))
     assert count == FRAMES_COUNT, f"{count} messages in {topic}"
 
 

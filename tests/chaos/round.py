@@ -24,6 +24,7 @@ from support.judge import still_parked
 from support.kafka import is_caught_up, read_cursor, wait_until
 from support.pipeline import running_pipeline
 from support.transactions import TransactionWatch, read_notes
+from support.up import is_alive
 
 from pipelines.bridge.gaps import RENUMBERED_COUNT
 from pipelines.config import KafkaConfig
@@ -235,6 +236,8 @@ class Round:
         victim.stage.resume()
         with self.crew.without_broker():
             self.crew.rest(self._random.uniform(0, MAX_BROKER_DOWN_S))
+            # Its port is free once it is gone, which takes a moment with all its memory.
+            wait_until(lambda: not is_alive(status.pid), "the end of the broker")
             self._broker.start(timeout_s=120)
         return f"while {victim.transactional_id} wrote"
 
