@@ -122,7 +122,7 @@ def test_records_fit_the_contract_of_latest(name: str) -> None:
         assert required <= headers.keys()
         assert headers["operation"] == op["operation"].encode()
         assert headers.get("prev") == (None if op["prev"] is None else op["prev"].encode())
-        assert record_headers(message.headers) == (event.signed.rev, op["cid"], False)
+        assert record_headers(message.headers) == (event.signed.rev, op["cid"])
         if op["operation"] == "delete":
             assert message.value is None
             continue
