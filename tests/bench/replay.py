@@ -1,10 +1,11 @@
 """Replays into every kind of place: messages/s and MB/s, from the broker to what was written.
 
 Each line reads the same topics from the beginning: frames of a generated network as the bridge
-writes them, or the records that are in them. MB are those of the values that were read. The broker
-is beside it on the same machine; the processor time is that of the replay alone, all threads
-counted. The places take turns in every round, so that a slow moment meets all of them. A socket is
-served by a process that counts from the subscription on; its reader does nothing else.
+writes them, or the records or events that are in them. MB are those of the values that were read,
+or of what the JSON socket sent. The broker is beside it on the same machine; the processor time is
+that of the replay alone, all threads counted. The places take turns in every round, so that a slow
+moment meets all of them. A socket is served by a process that counts from the subscription on; its
+reader does nothing else.
 """
 
 import signal
@@ -36,6 +37,8 @@ from pipelines.kafka.admin import apply, plan
 from pipelines.kafka.messages import OutputMessage
 from pipelines.kafka.partition import partition_for
 from pipelines.kafka.topics import registry
+from pipelines.serving.jetstream_events import encode_event
+from pipelines.serving.jetstream_options import Wanted
 from pipelines.sim.events import Event
 from pipelines.sim.mix import Settings
 from pipelines.verdict import judge_frame
@@ -69,7 +72,9 @@ def run(rounds: int) -> None:
         kafka = KafkaConfig(broker.bootstrap_servers, f"bench-{uuid.uuid4().hex[:8]}")
         apply(plan(kafka, PARTITIONS))
         frames = _write_frames(kafka, events)
-        records = _write_records(kafka, events)
+        records, texts = _write_outputs(kafka, events)
+        frames_server = ["frames", "--host", RELAY, "--serve", "0"]
+        json_server = ["events", "--serve-jetstream", "0"]
         rounds = min(rounds, MAX_ROUNDS)
         click.echo(
             f"Replay from {PARTITIONS} partitions, at the fastest of {rounds} rounds, and at the "
@@ -80,9 +85,13 @@ def run(rounds: int) -> None:
         for number in range(rounds):
             for name, arguments in _places(kafka, Path(folder), number).items():
                 taken.setdefault(name, []).append(_replay(kafka, arguments))
-            taken.setdefault("frames to a socket", []).append(_serve(kafka, frames))
+            taken.setdefault("frames to a socket", []).append(_serve(kafka, frames_server, frames))
+            taken.setdefault("events to a JSON socket", []).append(
+                _serve(kafka, json_server, texts)
+            )
+        sizes = {"records": records, "events": texts}
         for name, found in taken.items():
-            _print(name, records if name.startswith("records") else frames, found)
+            _print(name, sizes.get(name.partition(" ")[0].partition(".")[0], frames), found)
 
 
 def _places(kafka: KafkaConfig, folder: Path, number: int) -> Mapping[str, Sequence[str]]:
@@ -111,12 +120,12 @@ def _replay(kafka: KafkaConfig, arguments: Sequence[str]) -> _Taken:
     return taken
 
 
-def _serve(kafka: KafkaConfig, size: _Size) -> _Taken:
+def _serve(kafka: KafkaConfig, arguments: Sequence[str], size: _Size) -> _Taken:
     program = [sys.executable, "-c", "from pipelines.cli import main; main()"]
     cluster = ["--bootstrap-servers", kafka.bootstrap_servers]
-    arguments = ["--topic-prefix", kafka.topic_prefix, "--host", RELAY, "--serve", "0"]
+    prefix = ["--topic-prefix", kafka.topic_prefix]
     with subprocess.Popen(
-        [*program, "replay", "frames", *cluster, *arguments],
+        [*program, "replay", *arguments, *cluster, *prefix],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -126,7 +135,8 @@ def _serve(kafka: KafkaConfig, size: _Size) -> _Taken:
         before = used([process.pid])
         started_s = time.perf_counter()
         with subscribe(url, 0) as socket:
-            size_bytes = sum(len(socket.recv()) for _ in range(size.messages_count))
+            received = (socket.recv(decode=False) for _ in range(size.messages_count))
+            size_bytes = sum(map(len, received))
         clock_s = time.perf_counter() - started_s
         after = used([process.pid])
         process.send_signal(signal.SIGINT)
@@ -156,13 +166,18 @@ def _write_frames(kafka: KafkaConfig, events: Sequence[Event]) -> _Size:
     return _Size(len(sent), sum(len(one.frame) for one in sent))
 
 
-def _write_records(kafka: KafkaConfig, events: Sequence[Event]) -> _Size:
+def _write_outputs(kafka: KafkaConfig, events: Sequence[Event]) -> tuple[_Size, _Size]:
+    """Writes what explode makes of frames; returns the size of the records, and of the events.
+
+    That of the events is what the JSON socket sends of them.
+    """
     keys, topics = DirectoryKeys(), output_topics(kafka, registry(), PACKAGED)
     names = {*topics.records_by_collection.values(), topics.records_other}
-    received_us = time.time_ns() // 1_000
-    messages: list[OutputMessage] = []
+    first_us = time.time_ns() // 1_000 - 1_000 * len(events)
+    records: list[OutputMessage] = []
+    changes: list[OutputMessage] = []
     for number, event in enumerate(events):
-        did = event.state.did
+        did, received_us = event.state.did, first_us + 1_000 * number
         keys.identities[did] = event.state.identity
         frame = OutputMessage(
             kafka.topic("frames"),
@@ -175,6 +190,16 @@ def _write_records(kafka: KafkaConfig, events: Sequence[Event]) -> _Size:
         verdict = judge_frame(event.frame, keys, received_us)
         source = Source(RELAY, received_us, consumed(frame, number))
         outputs = outputs_of(verdict, source, topics)
-        messages += [output for output in outputs if output.topic in names]
-    write_messages(kafka, messages)
-    return _Size(len(messages), sum(len(message.value or b"") for message in messages))
+        records += [output for output in outputs if output.topic in names]
+        changes += [output for output in outputs if output.topic == topics.events]
+    write_messages(kafka, records)
+    write_messages(kafka, changes)
+    texts = [
+        len(text)
+        for number, change in enumerate(changes)
+        for text in encode_event(consumed(change, number), Wanted())
+    ]
+    return (
+        _Size(len(records), sum(len(message.value or b"") for message in records)),
+        _Size(len(texts), sum(texts)),
+    )
