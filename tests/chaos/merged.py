@@ -1,10 +1,10 @@
 """What a reader of several relays must have of them, each event once: pure.
 
-Two frames are the same event if they differ in nothing but their number (`relay.said`). In which
-order events of several relays arrive is nobody's. So the order of each account is judged, and
-whether what is there again has its reason: an event that another one of its account has overtaken,
-because the faster relay had lost it, lets through once more what follows it (ARCHITECTURE.md, "The
-same event is one that says the same").
+Two frames are the same event if they differ in nothing but their number, and syncs in nothing but
+that and their time (`relay.said`). In which order events of several relays arrive is nobody's. So
+the order of each account is judged, and whether what is there again has its reason: an event that
+another one of its account has overtaken, because the faster relay had lost it, lets through once
+more what follows it (ARCHITECTURE.md, "The same event is one that says the same").
 """
 
 from bisect import bisect_right

@@ -118,9 +118,7 @@ def judge(
         ),
         compare("gaps", _jumps(relays), _gaps(config)),
         *compare_events(config, ((one.partition, one.offset) for one in stored), read),
-        compare(
-            "events of the simulator's log", map(_event, sent), _events(config, sent, read_new)
-        ),
+        compare("events of the simulator's log", _said(sent), _events(config, sent, read_new)),
         compare(
             "records of the simulator's log, and proven ones of the capture",
             Counter(_records(sent)) + Counter(record[:4] for record in captured.elements()),
@@ -187,6 +185,18 @@ def _event(event: Mapping[str, Any]) -> tuple[str, str, str | None, str | None]:
     is_signed = event["kind"] in _SIGNED
     rev, commit = (event["rev"], event["commit_cid"]) if is_signed else (None, None)
     return event["did"], event["kind"], rev, commit
+
+
+def _said(
+    sent: Iterable[Mapping[str, Any]],
+) -> Iterator[tuple[str, str, str | None, str | None]]:
+    """Yields what events say, of a sync only what none before it has said."""
+    syncs = set()
+    for event in map(_event, sent):
+        if event[1] != "sync" or event not in syncs:
+            yield event
+        if event[1] == "sync":
+            syncs.add(event)
 
 
 def _events(

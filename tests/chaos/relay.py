@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import cbor2
 from support.spans import frame_spans
 
+from pipelines.atproto.frames import Kind, parse_envelope
 from pipelines.captures import read_frames
 from pipelines.sim.generated import GeneratedNetwork
 from pipelines.sim.network import FRAMES_FILE, load_network
@@ -332,11 +333,22 @@ class RelayedNetwork:
 
 
 def said(frame: bytes) -> bytes:
-    """Returns what is the same of an event whoever brings it."""
-    return numbered(frame, 1)
+    """Returns what is the same of an event whoever brings it.
+
+    A sync that says later what it has said before, as after an account's return, is the same
+    event: account, kind, revision and commit CID are.
+    """
+    said = numbered(frame, 1)
+    return _with(said, "time", "") if parse_envelope(frame).kind is Kind.SYNC else said
 
 
 def numbered(frame: bytes, seq: int) -> bytes:
     """Returns a frame with another sequence number, everything else as it was."""
-    (span,) = [span for span in frame_spans(frame) if span.field == "seq"]
-    return frame[: span.start] + cbor2.dumps(seq) + frame[span.end :]
+    return _with(frame, "seq", seq)
+
+
+def _with(frame: bytes, field: str, value: object) -> bytes:
+    for span in frame_spans(frame):
+        if span.field == field:
+            return frame[: span.start] + cbor2.dumps(value) + frame[span.end :]
+    return frame

@@ -194,6 +194,16 @@ def test_what_follows_a_late_event_may_be_there_once_more_and_not_twice_more() -
     ]
 
 
+def test_a_sync_that_says_again_what_it_said_is_the_same_event_and_an_account_is_not() -> None:
+    frames = [
+        wire.frame(kind, {"did": DID, "rev": wire.rev(1), "seq": 1, "time": time})
+        for kind in ("#sync", "#account")
+        for time in ("2026-01-01T00:00:01Z", "2026-01-01T00:00:02Z")
+    ]
+    assert len(set(map(said, frames[:2]))) == 1
+    assert len(set(map(said, frames))) == 3
+
+
 def test_an_event_that_is_late_in_another_account_is_no_reason() -> None:
     other = "did:web:a.example"
     frames = [commit(2), commit(2, did=other), commit(1, did=other), commit(2, seq=9)]
