@@ -15,7 +15,8 @@ What an index has to do with a change so that it ends up as what is:
     AccountChanged  keep it; a record is shown where its account's `shows` says so of its revision.
                     An account that was never heard of is shown.
 
-`changes` and `positions` have the details, `examples.posts` is a whole program.
+`changes` and `positions` have the details; `examples.posts` and `examples.followers` are whole
+programs.
 """
 
 from pipelines.consume.assembly import Batch
