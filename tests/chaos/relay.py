@@ -46,7 +46,7 @@ class Said(NamedTuple):
     """An event as a host says it.
 
     Attributes:
-        frame: with the number 1, which no relay has to keep.
+        frame: with its number there, which no relay keeps.
         number: of the generated event, counted from 0; None for a captured one.
     """
 
@@ -97,11 +97,11 @@ class Hosts:
         return wait_s
 
     def _say(self, frame: bytes) -> None:
-        self.said.append(Said(said(frame), self.generated_count))
+        self.said.append(Said(frame, self.generated_count))
         self.generated_count += 1
         is_turn = self.generated_count % CAPTURED_EVERY == 0
         if is_turn and self.captured_count < len(self._captured):
-            self.said.append(Said(said(self._captured[self.captured_count]), None))
+            self.said.append(Said(self._captured[self.captured_count], None))
             self.captured_count += 1
 
 
@@ -260,7 +260,7 @@ class Relay:
         self._indices.append(len(self._messages))
         self._messages.append(message)
         self.sent.append(message)
-        self.events.append(frame)
+        self.events.append(said(frame))
 
 
 class RelayedNetwork:
