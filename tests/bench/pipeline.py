@@ -30,6 +30,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # no explicit re-export
+from support.judge import still_parked
 from support.kafka import wait_until
 from support.pipeline import Pipeline, Stage, running_pipeline
 
@@ -37,7 +38,7 @@ from pipelines.compact import service as compact
 from pipelines.compact.accounts import Policy
 from pipelines.config import KafkaConfig
 from pipelines.kafka.clients import create_admin
-from pipelines.kafka.reading import read_between, readable_log_ends
+from pipelines.kafka.reading import insist, read_between, readable_log_ends
 from pipelines.kafka.topics import registry
 from pipelines.process import start_child
 from pipelines.sim.service import Addresses
@@ -117,7 +118,9 @@ class _Run:
     def is_shared(self, stage: str, count: int) -> bool:
         """Tells whether so many members have divided a stage's partitions among them."""
         group = self.kafka.group(stage)
-        found = self._admin.describe_consumer_groups([group])[group].result(_TIMEOUT_S)
+        found = insist(
+            lambda: self._admin.describe_consumer_groups([group])[group].result(_TIMEOUT_S)
+        )
         return found.state == ConsumerGroupState.STABLE and len(found.members) == count
 
     def forget(self, stage: str) -> None:
@@ -184,7 +187,9 @@ class _Run:
         request = ConsumerGroupTopicPartitions(
             group, [TopicPartition(*where) for where in self._partitions(topic)]
         )
-        found = self._admin.list_consumer_group_offsets([request])[group].result(_TIMEOUT_S)
+        found = insist(
+            lambda: self._admin.list_consumer_group_offsets([request])[group].result(_TIMEOUT_S)
+        )
         return sum(max(where.offset, 0) for where in found.topic_partitions)
 
     def _end(self, topic: str) -> int:
@@ -244,7 +249,11 @@ def _measure_alone(each: _Run) -> None:
 
 def _measure_together(together: _Run) -> None:
     explode, compact_ = together.stage("explode", "frames"), together.stage("compact", "events")
-    last = _Progress(compact_.done, lambda: explode.is_over() and compact_.is_over())
+    # A frame may wait for a key after the frames behind it are done.
+    last = _Progress(
+        compact_.done,
+        lambda: explode.is_over() and compact_.is_over() and not still_parked(together.kafka),
+    )
     together.measure("all together", _started(together), together.bridge(), last)
     _assert_count(together.kafka, "events")
 
