@@ -13,8 +13,7 @@ from pipelines.cli.options import DID, NSID, kafka_options
 from pipelines.cli.progress import moments
 from pipelines.cli.replay_options import GIVEN_TIME, OFFSETS, ROW, GivenTime
 from pipelines.cli.replay_places import Places, check_places, output_of
-from pipelines.cli.replay_serving import serve_jetstream
-from pipelines.cli.replay_socket import check_alone, serve_frames
+from pipelines.cli.replay_serving import check_frames_alone, serve_frames, serve_jetstream
 from pipelines.cli.replay_view import Moment, findings, summary, unproven_line
 from pipelines.cli.resolving import identities_option, keys_of, resolver_options
 from pipelines.config import KafkaConfig
@@ -129,9 +128,7 @@ _INTERRUPTED_EXIT_CODE = 130  # as shells have it
 @identities_option
 @resolver_options
 @kafka_options
-@click.pass_context
 def command(
-    ctx: click.Context,
     *,
     topics: tuple[str, ...],
     since: GivenTime | None,
@@ -207,9 +204,9 @@ def command(
     without a proof, 2 on wrong usage, 130 if interrupted.
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     if jetstream is not None:
-        return serve_jetstream(ctx, kafka, topics, jetstream)
+        return serve_jetstream(kafka, topics, jetstream)
     if serve is not None:
-        check_alone(topics)
+        check_frames_alone(topics)
     window = Window(
         since_ms=since and since.ms,
         until_ms=until and until.ms,
