@@ -8,8 +8,9 @@ so and let go, as real relays do (spec: F-27); a capture keeps all its frames.
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Final
 
-from aiohttp import WSCloseCode, web
+from aiohttp import web
 
 from pipelines import logs
 from pipelines.sim.ports import FutureCursorError, History, Start, SubscriberTooSlowError
@@ -24,8 +25,10 @@ from pipelines.subscriptions import (
     ignore_messages,
     invalid_request,
     parse_cursor,
-    refusal_frame,
 )
+
+# How long who is refused may take to read what is on its way to it.
+_FAREWELL_S: Final = 30.0
 
 log = logs.get_logger("sim")
 
@@ -76,7 +79,7 @@ class Relay:
             start, first = await self._subscribe(cursor)
         except FutureCursorError:
             log.info("cursor refused", cursor=cursor)
-            await _refuse(socket, FUTURE_CURSOR)
+            await self._sockets.refuse(socket, FUTURE_CURSOR, farewell_s=_FAREWELL_S)
             return
         log.info("subscribed", cursor=cursor, index=start.index)
         await converse(self._send(socket, start, first, faults), ignore_messages(socket))
@@ -125,18 +128,13 @@ class Relay:
                 messages = self._history.read(index, time.monotonic())
         except SubscriberTooSlowError:
             log.info("subscriber too slow", index=index)
-            await _refuse(socket, CONSUMER_TOO_SLOW)
+            await self._sockets.refuse(socket, CONSUMER_TOO_SLOW, farewell_s=_FAREWELL_S)
             return
         await asyncio.Event().wait()  # nothing will come: the socket stays open and silent
 
 
 def _is_drop_due(faults: Faults, sent_count: int) -> bool:
     return faults.drop_after_count is not None and sent_count >= faults.drop_after_count
-
-
-async def _refuse(socket: web.WebSocketResponse, error: str) -> None:
-    await socket.send_bytes(refusal_frame(error))
-    await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=error.encode())
 
 
 RELAY = web.AppKey("relay", Relay)
