@@ -1,8 +1,8 @@
 """What `repos` says of every repository, on this machine for as long as a crawl lasts.
 
-    k<did>     what is compared of it (JSON)
-    a<fingerprint>     it has been listed in this crawl (`listed.py` has fingerprints)
-    l<list><fingerprint>   by this list (the first 8 bytes of the SHA-256 of its name)
+    k<did>                  what is compared of it (JSON)
+    a<fingerprint>          it has been listed in this crawl (`listed.py` has fingerprints)
+    l<list><fingerprint>    by this list (the first 8 bytes of the SHA-256 of its name)
 
 The topic is read to its end at the start, which takes some seconds for a million repositories, and
 followed from there. Memory is that of `pipelines.rocks`; on disk some 100 bytes a repository.

@@ -212,7 +212,8 @@ def parse_progress(value: bytes) -> Progress:
             {Judgment(name): count for name, count in found["counts"].items()},
             found["invalid_count"],
             found["problem"],
-            None if found["answer"] is None else Answer(**found["answer"]),
+            # The first ones had none.
+            None if found.get("answer") is None else Answer(**found["answer"]),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not the progress of a list, version 1: {error!r}") from error

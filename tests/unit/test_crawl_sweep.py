@@ -67,6 +67,13 @@ def test_how_far_a_list_was_read_is_read_as_it_was_written() -> None:
         parse_target(b"other repos https://a.example")
 
 
+def test_how_far_a_list_was_read_before_sweeps_went_on_can_still_be_read() -> None:
+    progress = Progress(Target(Job.SWEEP, "gaps a.example"), State.DONE, Walk("7", 2))
+    value = json.loads(encode_progress(progress, NOW_US))
+    del value["answer"]
+    assert replace(parse_progress(json.dumps(value).encode()), counts={}) == progress
+
+
 def test_gaps_of_an_upstream_are_answered_together_and_once() -> None:
     config = KafkaConfig()
     times = ["2026-09-21T14:13:20Z", None, "2026-09-21T14:13:19Z", "no time"]
