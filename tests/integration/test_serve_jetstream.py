@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import click
 import pytest
 from support.jetstream import (
-    PATIENCE_S,
     account_event,
     collect,
     did_in,
@@ -29,6 +28,7 @@ from support.jetstream import (
 from support.kafka import create_topic, delete_before, wait_until
 from support.logs import captured_logs
 from support.replay import consumed, run_replay
+from support.served import PATIENCE_S
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 

@@ -2,8 +2,7 @@
 
 import contextlib
 import json
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -11,10 +10,10 @@ from urllib.parse import urlencode
 import orjson
 from support.admissions import NOBODY
 from support.recordings import load_recording
+from support.served import PATIENCE_S, in_thread
 from websockets.sync.client import ClientConnection, connect
 
 from pipelines.config import KafkaConfig
-from pipelines.errors import BrokerUnavailableError, ConfigError
 from pipelines.explode.outputs import OutputTopics, outputs_of
 from pipelines.explode.sources import Source
 from pipelines.kafka.messages import InputMessage, OutputMessage
@@ -23,7 +22,6 @@ from pipelines.serving import jetstream_server
 from pipelines.verdict import judge_frame
 
 _TOPICS = OutputTopics("events", "quarantine", "identities", "parked", "records", {}, NOBODY)
-PATIENCE_S = 60
 
 
 def event_message(event: Mapping[str, Any]) -> InputMessage:
@@ -89,33 +87,15 @@ def without_time(message: Mapping[str, Any]) -> dict[str, Any]:
 @contextlib.contextmanager
 def serving(kafka: KafkaConfig, port: int = 0) -> Iterator[str]:
     """Serves the stream of a deployment while the block runs; yields its address."""
-    is_up, is_over = threading.Event(), threading.Event()
-    addresses: list[str] = []
-    failures: list[Exception] = []
 
-    def tell(host: str, port: int) -> None:
-        addresses.append(f"ws://{host}:{port}{jetstream_server.PATH}")
-        is_up.set()
+    def serve(tell: Callable[[str], None], should_stop: Callable[[], bool]) -> None:
+        def on_listening(host: str, found: int) -> None:
+            tell(f"ws://{host}:{found}{jetstream_server.PATH}")
 
-    def run() -> None:
-        try:
-            jetstream_server.serve(kafka, "127.0.0.1", port, tell, is_over.is_set)
-        except (BrokerUnavailableError, ConfigError) as failure:
-            failures.append(failure)
-            is_up.set()
+        jetstream_server.serve(kafka, "127.0.0.1", port, on_listening, should_stop)
 
-    thread = threading.Thread(target=run, name="jetstream-test")
-    thread.start()
-    try:
-        assert is_up.wait(PATIENCE_S)
-        if failures:
-            raise failures[0]
-        yield addresses[0]
-    finally:
-        is_over.set()
-        thread.join(PATIENCE_S)
-    assert not thread.is_alive()
-    assert not failures
+    with in_thread(serve) as address:
+        yield address
 
 
 def subscribe(address: str, **query: str | int | Sequence[str]) -> ClientConnection:

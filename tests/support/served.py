@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from atproto import (  # type: ignore[import-untyped]  # it has no py.typed
@@ -25,20 +25,37 @@ def served(
     kafka: KafkaConfig, request: Request | None = None, limits: Limits | None = None
 ) -> Iterator[str]:
     """Serves frames while the block runs; yields the address of the stream."""
+    wanted = request or Request(("frames",), host=RELAY, is_following=True)
+
+    def serve(tell: Callable[[str], None], should_stop: Callable[[], bool]) -> None:
+        frames_server.serve(
+            kafka, wanted, ("127.0.0.1", 0), lambda _host, url: tell(url), should_stop, limits
+        )
+
+    with in_thread(serve) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def in_thread(
+    serve: Callable[[Callable[[str], None], Callable[[], bool]], None],
+) -> Iterator[str]:
+    """Runs a server while the block runs; yields its address, or raises why there is none.
+
+    Args:
+        serve: is given whom to tell the address, and what to ask whether to stop.
+    """
     is_up, is_over = threading.Event(), threading.Event()
     addresses: list[str] = []
     failures: list[BaseException] = []
 
-    def tell(_host: str, url: str) -> None:
-        addresses.append(url)
+    def tell(address: str) -> None:
+        addresses.append(address)
         is_up.set()
-
-    wanted = request or Request(("frames",), host=RELAY, is_following=True)
 
     def run() -> None:
         try:
-            address = ("127.0.0.1", 0)
-            frames_server.serve(kafka, wanted, address, tell, is_over.is_set, limits)
+            serve(tell, is_over.is_set)
         except BaseException as failure:  # noqa: BLE001 - raised where it is waited for
             failures.append(failure)
             is_up.set()
