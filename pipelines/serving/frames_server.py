@@ -24,8 +24,7 @@ and misses nothing and gets nothing twice:
 
 While the broker is away, subscribers stay, and go on when it is back.
 
-A second protocol would bring a place of its own for `Place`, and what `_Feed` takes: `read()` of
-batches that say where they are gone on from. spec: F-01, F-10, F-14, F-18, F-22 to F-27
+spec: F-01, F-10, F-14, F-18, F-22 to F-27
 """
 
 import asyncio
