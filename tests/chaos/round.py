@@ -344,6 +344,7 @@ def running_round(
         broker.start()
         config = KafkaConfig(broker.bootstrap_servers, TOPIC_PREFIX)
         with ExitStack() as stack:
+            stack.callback(generated.close)
             sims = [
                 stack.enter_context(SimServer(network, rate=RATE)) for _ in range(relays_count)
             ]

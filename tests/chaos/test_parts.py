@@ -20,14 +20,14 @@ from pipelines.captures import read_frames
 from pipelines.sim.generated import GeneratedNetwork
 from pipelines.sim.mix import Settings
 from pipelines.sim.ports import Emission, FutureCursorError, Start
+from pipelines.sim.service import SimServer
 
 
 @pytest.fixture
 def network(capture_folder: Path, tmp_path: Path) -> Iterator[RelayedNetwork]:
     generated = GeneratedNetwork(Settings(5, seed=3), truth_path=tmp_path / "truth.jsonl")
-    network = RelayedNetwork(generated, capture_folder, 3)
-    yield network
-    network.close()
+    yield RelayedNetwork(generated, capture_folder, 3)
+    generated.close()
 
 
 @pytest.fixture
@@ -48,6 +48,15 @@ def seqs(relay: Relay, index: int = 0) -> list[int | None]:
     while messages := relay.read(index + len(found), 0.0):
         found += [parse_envelope(message).seq for message in messages]
     return found
+
+
+def test_a_simulator_that_ends_leaves_the_network_to_others(
+    relay: Relay, network: RelayedNetwork
+) -> None:
+    with SimServer(network):
+        pass
+    run_until(relay, 3)
+    assert relay.hosts.generated_count == 3
 
 
 def test_numbers_follow_each_other_and_captured_events_are_mixed_in(
