@@ -63,10 +63,24 @@ def conditions_in(seen: dict[str, Any]) -> list[str]:
     return [p["condition"] for stage in seen["stages"] for p in stage["processes"]]
 
 
-def all_run(config: KafkaConfig) -> bool:
-    """Whether every process of `wait_for_children` but the network's has beaten and runs."""
-    exit_code, seen = status(config)
-    return exit_code == 0 and conditions_in(seen) == ["running"] * 7
+def wait_until_all_run(up: UpProcess, config: KafkaConfig) -> None:
+    """Waits until every process of `wait_for_children` but the network's has beaten and runs."""
+    seen: list[object] = []
+
+    def all_run() -> bool:
+        try:
+            exit_code, overview = status(config)
+        except BrokerUnavailableError as error:
+            seen.append(str(error))
+            raise
+        conditions = conditions_in(overview)
+        seen.append((exit_code, conditions, overview["problems"]))
+        return exit_code == 0 and conditions == ["running"] * 7
+
+    try:
+        up.wait_for(all_run, "all to run")
+    except AssertionError as failure:
+        raise AssertionError(f"{failure}\nstatus, the last times: {seen[-10:]}") from None
 
 
 def test_killed_stages_are_started_again_and_the_run_completes(
@@ -85,7 +99,7 @@ def test_killed_stages_are_started_again_and_the_run_completes(
         up.wait_for(lambda: events_count(config) >= len(frames), "an event for each frame")
 
         # Seen from elsewhere, all is well again once every process has beaten.
-        up.wait_for(lambda: all_run(config), "all to run well")
+        wait_until_all_run(up, config)
         _, seen = status(config)
         names = [stage["name"] for stage in seen["stages"]]
         assert names == ["bridge", "explode", "compact", "resync", "analytics", "crawl"]
@@ -128,7 +142,7 @@ def test_a_second_interrupt_ends_all_at_once(
     with running_up(config, tmp_path, "--sim", "--capture", str(capture_folder)) as up:
         bridge = wait_for_children(up)["bridge.0"]
         # Before they listen to signals, one ends them.
-        up.wait_for(lambda: all_run(config), "all to run")
+        wait_until_all_run(up, config)
         os.kill(bridge, signal.SIGSTOP)  # it will not end by itself
         up.interrupt()
         up.wait_for(lambda: "is stopped" in up.output, "the stop has begun")

@@ -51,9 +51,10 @@ class UpProcess:
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
         """Waits for a condition, as long as the process has not ended."""
-        wait_until(
-            lambda: condition() or self.process.poll() is not None, what, timeout_s=END_TIMEOUT_S
-        )
+        try:
+            wait_until(lambda: condition() or self.process.poll() is not None, what, END_TIMEOUT_S)
+        except AssertionError as failure:
+            raise AssertionError(f"{failure}:\n{self.output}") from None
         assert condition(), f"{what}; it ended with {self.process.poll()}:\n{self.output}"
 
     def interrupt(self) -> None:
