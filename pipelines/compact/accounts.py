@@ -4,6 +4,9 @@
                     be missing (H-11)
     not active      the records stay, for readers to hide, or go (`OnInactive`); commits are
                     ignored (H-10)
+    in doubt        not active by upstream's word, and something signed came after it: the
+                    account's server is asked, whose word is newer; until it answers, nothing
+                    changes (H-05, H-06)
     deleted         the same at once; the records go when it is confirmed: the account's server
                     says that it has no repository, or the directory that the account has no
                     identity; at the latest after `Policy.purge_after_s`
@@ -15,7 +18,8 @@ an override, except under one that says that the account is active.
 
 A deletion that waits is in the state, and so in `repos`: who gets the partition finds it there.
 
-Source: atproto.com/specs/account. spec: H-01, H-02, H-04, H-05, H-11, H-12
+Source: atproto.com/specs/account. spec: H-01, H-02, H-04, H-05, H-06, H-10, H-11,
+H-12
 """
 
 from dataclasses import dataclass, replace
@@ -32,6 +36,10 @@ DELETED: Final = "deleted"
 # How long the records of a deleted account wait for a confirmation: a server that is away for a
 # night can still be asked, and nobody has to read on the next day what was deleted.
 DEFAULT_PURGE_AFTER_S: Final = 86_400.0
+
+# What its server said of an account is not doubted for so long, whatever comes signed meanwhile:
+# one that is hidden and goes on writing costs its server a question an hour.
+SERVER_WORD_US: Final = 3_600_000_000
 
 
 class OnInactive(StrEnum):
@@ -58,7 +66,7 @@ class Policy:
 
     def purges_at_once(self, state: RepoState) -> bool:
         """Tells whether the records of an account go now, whatever anybody confirms."""
-        if state.active:
+        if state.active or is_in_doubt(state):
             return False
         is_waiting = state.deletion_us is not None
         return self.on_inactive is OnInactive.PURGE or (is_waiting and self.purge_after_s == 0)
@@ -117,6 +125,39 @@ def _standing(state: RepoState, received_us: int) -> RepoState:
         return without_repository(state)
     return replace(
         state, deletion_us=received_us if state.deletion_us is None else state.deletion_us
+    )
+
+
+def puts_in_doubt(state: RepoState, source: Source) -> bool:
+    """Tells whether something signed makes it doubtful that its account is not active.
+
+    Who is not active writes nothing that is passed on. What upstream says of an account is signed
+    by nobody, comes from hop to hop, and may be of a server that the account has left. A deletion
+    is asked about anyway, and what the operator says nobody doubts.
+
+    Args:
+        state: of an account that is not active.
+        source: where the signed event comes from.
+    """
+    account = state.account
+    is_by_upstream = state.override is None and account is not None
+    if not is_by_upstream or state.upstream_status == DELETED or state.applying is not None:
+        return False
+    assert account is not None
+    patience_us = SERVER_WORD_US if account.seq is None else 0
+    return source.received_us - account.received_us > patience_us
+
+
+def is_in_doubt(state: RepoState) -> bool:
+    """Tells whether something signed changed the state of an account that is not active."""
+    account = state.account
+    is_hidden = not state.active and state.override is None and state.deletion_us is None
+    is_by_event = state.source.frame_offset is not None
+    return (
+        is_hidden
+        and is_by_event
+        and account is not None
+        and state.source.received_us > account.received_us
     )
 
 

@@ -3,6 +3,8 @@
 A pure function; ARCHITECTURE.md shows it as a table. Its rules, in the order of their checks:
 
     H-10        commits and syncs of an account that is not active are ignored
+    H-05        unless nobody but an upstream says so, and said it before: then they wait, and the
+                account's server is asked (`repair.py`)
     H-04        whether it is active the operator decides, or else what was said upstream
     G-04, G-31  a revision that is not above the head (or went with a deletion) is ignored
     G-18        an unknown repository begins with its first commit; anything else lacks history
@@ -28,7 +30,7 @@ from typing import NamedTuple, assert_never
 from pipelines.atproto.cid import encode_cid
 from pipelines.atproto.mst import EMPTY_ROOT_CID
 from pipelines.atproto.syntax import Did, Tid
-from pipelines.compact.accounts import is_older, with_override, with_status
+from pipelines.compact.accounts import is_older, puts_in_doubt, with_override, with_status
 from pipelines.compact.events import (
     AccountEvent,
     CommitEvent,
@@ -132,7 +134,9 @@ def _reduce_account(state: RepoState, event: AccountEvent) -> Reduction:
 
 
 def _reduce_signed(state: RepoState, event: SignedEvent, events_offset: int) -> Reduction:
-    if not state.active:
+    # A refused one may be anybody's: it is no reason to ask.
+    is_refused = isinstance(event, RefusedEvent)
+    if not state.active and (is_refused or not puts_in_doubt(state, event.source)):
         return Reduction(Outcome.INACTIVE)
     signed = event.signed
     if signed.rev <= decided_rev(state):
@@ -142,6 +146,9 @@ def _reduce_signed(state: RepoState, event: SignedEvent, events_offset: int) -> 
     if state.applying is not None:
         state = replace(state, source=event.source, seen=seen, waiting=waiting)
         return Reduction(Outcome.WAITING, state)
+    if not state.active:
+        state = desynchronized(state, event.source, Desync.ACCOUNT_INACTIVE)
+        return Reduction(Outcome.INACTIVE, replace(state, seen=seen, waiting=waiting))
     reason = _why_not_continued(state, event)
     if reason is None:
         assert not isinstance(event, RefusedEvent)

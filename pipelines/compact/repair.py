@@ -13,7 +13,9 @@
 The rules, in the order of their checks:
 
     H-05        a deletion that the account's own server contradicts, by giving the repository,
-                was none: what the server says counts from the moment it was asked
+                was none: what the server says counts from the moment it was asked. So does a
+                repository that it gives of an account of which upstream says that it is not
+                active, if something signed put that in doubt
     H-10        a snapshot of an account that is not active is ignored otherwise
     I-05        a revision below what is decided comes from a stale copy, and is ignored
     G-32        the head's root: the head moves, and nothing has to be applied; unless an audit
@@ -33,7 +35,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import assert_never
 
-from pipelines.compact.accounts import DELETED, is_older, with_status, without_repository
+from pipelines.compact.accounts import (
+    DELETED,
+    is_in_doubt,
+    is_older,
+    with_status,
+    without_repository,
+)
 from pipelines.compact.events import Event, Signed, Source, UnresolvedEvent
 from pipelines.compact.reducer import (
     Outcome,
@@ -165,7 +173,8 @@ def request_for(known: RepoState | None, state: RepoState, now_us: int) -> Reque
     if state.deletion_us is not None and (known is None or known.deletion_us is None):
         return Request(state.did, Cause.DELETION, None, None, None, now_us)
     is_lost = state.applying is not None and state.applying.is_lost
-    if not state.active or (state.sync is not Sync.DESYNCHRONIZED and not is_lost):
+    is_asked_about = state.active or is_in_doubt(state)
+    if not is_asked_about or (state.sync is not Sync.DESYNCHRONIZED and not is_lost):
         return None
     if state.requested_us is not None and now_us - state.requested_us < REQUEST_LIFE_US:
         return None
@@ -230,16 +239,14 @@ def _reduce_absent(state: RepoState, absent: Absent, source: Source) -> Reductio
 
 
 def _contradicts(state: RepoState, snapshot: Snapshot) -> bool:
-    """Tells whether a snapshot shows that the account is not deleted.
+    """Tells whether a snapshot shows that the account is active, whatever an upstream says.
 
-    For a deletion the account's own server is asked, which gives no repository of an account that
-    is not active.
+    For a deletion, or in doubt, the account's own server is asked, which gives no repository of an
+    account that is not active.
     """
-    return (
-        state.deletion_us is not None
-        and snapshot.cause is Cause.DELETION
-        and not is_older(_mark(snapshot), state.account)
-    )
+    is_denied = state.deletion_us is not None and snapshot.cause is Cause.DELETION
+    is_doubted = is_in_doubt(state) and snapshot.cause is Cause.DESYNCHRONIZED
+    return (is_denied or is_doubted) and not is_older(_mark(snapshot), state.account)
 
 
 def _mark(manifest: Manifest) -> AccountMark:

@@ -36,6 +36,7 @@ class Desync(StrEnum):
     CHAIN_PREV_DATA = "chain.prev_data"
     CHAIN_RESTARTED = "chain.restarted"
     SYNC_DATA = "sync.data"
+    ACCOUNT_INACTIVE = "account.inactive"
 
 
 class Head(NamedTuple):

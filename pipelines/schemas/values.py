@@ -1474,9 +1474,10 @@ class Repository(TypedDict):
             history.unknown: it was not followed from its first commit. chain.since,
             chain.prev_data: a commit does not follow the one we hold, by revision or by root.
             chain.restarted: a first commit for a repository that had one. sync.data: a #sync with
-            another root. identity.unavailable: nobody could tell whether the account made a
-            commit. Else the reason for which an authentic commit was refused, as in q.reason.
-            Source: stage.
+            another root. account.inactive: something signed came of an account that upstream says
+            is not active, whose server is asked. identity.unavailable: nobody could tell whether
+            the account made a commit. Else the reason for which an authentic commit was refused,
+            as in q.reason. Source: stage.
         desynchronized_us: Since when it is so: received_us of what broke it; else null. Unit:
             microseconds since 1970-01-01T00:00:00Z. Source: clock.
         requested_us: When the repository was last asked for, to repair what is missing, by

@@ -41,6 +41,8 @@ ANSWERED = [
 DECIDED = [None, None, None, *OverrideStatus]
 # Numbers of the clock between one thing that happens and the next.
 TICK = 1_000
+# Why a snapshot was asked for: the first of whomever, the others of the account's own server.
+CAUSES = [Cause.BACKFILL, Cause.DELETION, Cause.DESYNCHRONIZED]
 
 
 class Step(NamedTuple):
@@ -70,6 +72,7 @@ class World:
         self.is_by_operator = False
         self.held: int | None = None
         self.is_waiting = False
+        self.is_doubted = False
         self.newest = 0
         self.now = 10
         self.requests: list[Cause] = []
@@ -94,7 +97,7 @@ class World:
             case "absent":
                 self.absent(*ANSWERED[step.choice % len(ANSWERED)], at)
             case "snapshot":
-                self.snapshot(at, Cause.DELETION if step.choice % 2 else Cause.BACKFILL)
+                self.snapshot(at, CAUSES[step.choice % len(CAUSES)])
             case "override":
                 self.decide(DECIDED[step.choice % len(DECIDED)])
             case "limit":
@@ -106,6 +109,10 @@ class World:
         event = commit(number, self.held, source=source(self.now))
         reduction = reduce_event(self.state, event, self.now)
         is_heeded = self.shown[0] or self.state is None
+        # Every commit is received after all that is said; a server is believed for an hour.
+        is_doubtful = self.said != (False, "deleted") and not self.is_by_server
+        if not is_heeded and is_doubtful and self.override is None:
+            self.is_doubted = True
         assert (reduction.outcome is not Outcome.INACTIVE) == is_heeded
         if reduction.outcome is Outcome.APPLIED:
             self.held = number
@@ -136,7 +143,9 @@ class World:
     def decide(self, status: OverrideStatus | None) -> None:
         override = None if status is None else Override(status, "because", self.now)
         reduction = reduce_override(self.state, DID, override, self.now)
-        assert (reduction.outcome is Outcome.STALE) == (override is None and self.override is None)
+        is_same = override is None and self.override is None
+        assert (reduction.outcome is Outcome.STALE) == is_same
+        self.is_doubted &= is_same
         self.override = status
         if status == "deleted":
             self.held = None
@@ -153,7 +162,10 @@ class World:
             return
         answer = replace(snapshot_of(number, 1, [b"chunk"], fetched_us=at), cause=cause)
         reduction = reduce_answer(self.state, answer, self.now)
-        is_denial = self.is_waiting and cause is Cause.DELETION and at >= self.said_at
+        is_asked_for = (self.is_waiting and cause is Cause.DELETION) or (
+            self.is_doubted and cause is Cause.DESYNCHRONIZED
+        )
+        is_denial = is_asked_for and at >= self.said_at
         if is_denial:
             self.say(True, None, at, is_by_server=True)
         is_heeded = self.shown[0] and reduction.outcome not in (Outcome.STALE, Outcome.IGNORED)
@@ -173,6 +185,7 @@ class World:
 
     def say(self, active: bool, status: str | None, at: int, *, is_by_server: bool) -> None:
         self.said, self.said_at, self.is_by_server = (active, status), at, is_by_server
+        self.is_doubted = False
         self.wait()
 
     def wait(self) -> None:
@@ -193,6 +206,8 @@ class World:
         # A server that says so has given the repository with it.
         is_asked_for = is_back and (self.is_by_operator or not self.is_by_server)
         assert (Cause.REACTIVATION in self.requests) == is_asked_for
+        if not state.active:
+            assert (Cause.DESYNCHRONIZED in self.requests) == self.is_doubted
         self.state = state
 
     def check(self) -> None:

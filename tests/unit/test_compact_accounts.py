@@ -278,7 +278,7 @@ def test_other_answers_with_a_repository_contradict_nothing(answer: Manifest) ->
     assert reduction.state is None
 
 
-def test_only_a_deletion_can_be_contradicted() -> None:
+def test_without_doubt_only_a_deletion_can_be_contradicted() -> None:
     """A relay may well hide what the server has."""
     hidden = after(FIRST, account(2, active=False, status="takendown"))
     assert reduce_answer(hidden, repo_of_server(5), 7) == (Outcome.INACTIVE, None, ())

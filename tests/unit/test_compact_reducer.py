@@ -190,7 +190,7 @@ def test_a_sync_back_to_the_root_that_we_hold_closes_the_chain() -> None:
 )
 def test_an_inactive_account_keeps_its_records_and_ignores_commits(status: str | None) -> None:
     """Spec: H-01, H-10, H-14."""
-    state = after(FIRST, account(2, active=False, status=status))
+    state = after(FIRST, account(9, active=False, status=status))
     assert (state.active, state.status, state.sync) == (False, status, Sync.SYNCHRONIZED)
     for event in (commit(2, 1), commit(7, 6), sync(2), refused(2)):
         assert reduce_event(state, event, 0) == (Outcome.INACTIVE, None, ())
