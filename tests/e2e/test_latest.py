@@ -157,9 +157,14 @@ def made_again(latest: Latest, did: str, folder: Path) -> bytes:
     values = latest.records.get(did, {})
     messages = [
         OutputMessage(
-            "latest", 0, f"at://{did}/{path}".encode(), json.dumps(value).encode(), [], 0
+            "latest",
+            0,
+            value["uri"].encode(),
+            json.dumps(value).encode(),
+            [(name, value[name].encode()) for name in ("rev", "cid")],
+            0,
         )
-        for path, value in values.items()
+        for value in values.values()
     ]
     cids = {path: parse_cid(value["cid"]) for path, value in values.items()}
     commit = base64.b64decode(latest.repos[did]["commit_block"])
