@@ -8,9 +8,11 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from support.kafka import delete_deployment
 from support.pipeline import forget_ended, last_words
 from support.shared import shared_folder
 
+from pipelines.config import KafkaConfig
 from pipelines.kafka import broker
 
 _ROOT = Path(__file__).parent.parent
@@ -72,9 +74,16 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def topic_prefix() -> str:
-    """A prefix for topics, groups and transactional ids that no other test uses."""
-    return f"test-{uuid.uuid4().hex[:12]}"
+def topic_prefix(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A prefix for topics, groups and transactional ids that no other test uses.
+
+    Its topics end with the test: those of all tests together would slow the broker down.
+    """
+    prefix = f"test-{uuid.uuid4().hex[:12]}"
+    servers = request.getfixturevalue("kafka") if "kafka" in request.fixturenames else None
+    yield prefix
+    if servers is not None:
+        delete_deployment(KafkaConfig(servers, prefix))
 
 
 def free_port() -> int:

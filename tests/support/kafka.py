@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no explicit re-exports
     AdminClient,
     NewPartitions,
@@ -71,6 +71,16 @@ def delete_topic(kafka: KafkaConfig, topic: str) -> None:
     for future in admin.delete_topics([topic]).values():
         future.result(20)
     wait_until(lambda: topic not in admin.list_topics(timeout=20).topics, f"no {topic}")
+
+
+def delete_deployment(kafka: KafkaConfig) -> None:
+    """Has the broker delete all topics of a deployment, unless it does not answer any more."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    with suppress(KafkaException):
+        found = admin.list_topics(timeout=10).topics
+        wanted = [name for name in found if name.startswith(f"{kafka.topic_prefix}.")]
+        for future in admin.delete_topics(wanted).values() if wanted else ():
+            future.result(20)
 
 
 def read_committed(kafka: KafkaConfig, topic: str) -> list[InputMessage]:
