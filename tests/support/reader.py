@@ -84,8 +84,8 @@ class Reader:
     def _reduce(self, did: Did, value: bytes) -> None:
         reduction = reduce_event(self.states.get(did), parse_event(value), 0)
         self.outcomes[reduction.outcome] += 1
-        if reduction.state is None:
-            return
+        if reduction.state is None or reduction.outcome is Outcome.INACTIVE:
+            return  # what an account writes while it is away: its server confirms that it is
         state = reduction.state
         if state.deletion_us is not None:
             state = without_repository(state)  # nobody is asked whether it is so
