@@ -170,7 +170,7 @@ def test_it_waits_while_what_it_asked_for_has_not_been_taken_over(
     config: KafkaConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writing, "MAX_OUTSTANDING_COUNT", 3)
-    monkeypatch.setattr(writing, "LOOK_INTERVAL_S", 0.05)
+    monkeypatch.setattr(writing, "LOOK_INTERVAL_S", 0.0)  # it looks each time
     stop = threading.Event()
     with closing(RequestWriter(config, "backfill", stop)) as writer:
         writer.wait_for_room()  # there is room
