@@ -2,13 +2,13 @@
 #
 #   PYTHON=/path/to/python3     another Python than the first python3 in PATH
 #   BOOTSTRAP=host:port         a Kafka cluster to use; then neither Java nor Maven is needed
-#   TESTERS=2                   processes that share the tests: most of them wait most of the time
+#   TESTERS=4                   processes that share the tests: most of them wait most of the time
 #   PYTHONHASHSEED=N            the order of sets in a test run, one for all its processes
 #   STANDPIPE_DATA=folder       where the tests find recorded frames (default ../shared/data)
 
 PYTHON ?= python3
 BOOTSTRAP ?=
-TESTERS ?= 2
+TESTERS ?= 4
 STANDPIPE_HOME ?= .standpipe
 export BOOTSTRAP STANDPIPE_HOME
 
@@ -63,6 +63,7 @@ check: fmt-check lint type imports schemas ## All of the five above; edits nothi
 test: export PYTHONHASHSEED ?= $(shell date +%s)
 test: $(READY) ## Run every test, on a real broker
 	$(BIN)/pytest --numprocesses $(TESTERS) --dist loadfile \
+		--no-loadscope-reorder \
 		--reruns 1 --only-rerun '^AssertionError: waited .* in vain' --rerun-show-tracebacks
 
 bench: $(READY) ## Measure the hot path and the pipeline

@@ -25,7 +25,7 @@ from pipelines.kafka.beat import TOPIC, Beat, State, parse_beat
 from pipelines.kafka.clients import create_reader, create_status_producer, is_passing
 from pipelines.kafka.lag import Lag, LagReader
 from pipelines.kafka.messages import InputMessage
-from pipelines.kafka.reading import PROGRESS_TIMEOUT_S, input_message
+from pipelines.kafka.reading import PROGRESS_TIMEOUT_S, input_message, log_ends
 from pipelines.status.history import History
 from pipelines.status.overview import Overview, Supervised, look
 from pipelines.status.stages import STAGES, lag_inputs
@@ -55,7 +55,8 @@ class StatusReader:
         check_partitions(kafka, [TOPIC, TABLES])
         self._kafka = kafka
         self._consumer = create_reader(kafka)
-        self._consumer.assign([TopicPartition(kafka.topic(TOPIC), 0, OFFSET_BEGINNING)])
+        self._where = (kafka.topic(TOPIC), 0)
+        self._consumer.assign([TopicPartition(*self._where, OFFSET_BEGINNING)])
         self._lag_reader = LagReader(kafka, lag_inputs(kafka, deployed(kafka)[0]))
         self._has_read = False
         self._history = History()
@@ -106,15 +107,21 @@ class StatusReader:
         self._lag_reader.close()
 
     def _new_messages(self) -> list[InputMessage]:
-        """Returns the messages since the last call; the first time up to the end."""
+        """Returns the messages since the last call; the first time up to the end.
+
+        That end is noted before. The client tells of an end only when none has come for half a
+        second, which never happens where many processes beat.
+        """
         messages: list[InputMessage] = []
         deadline_s = time.monotonic() + PROGRESS_TIMEOUT_S
+        end = 0 if self._has_read else log_ends(self._kafka, [self._where])[self._where]
         while True:
             polled = self._consumer.consume(_POLL_COUNT, _POLL_TIMEOUT_S)
             for message in polled:
                 error = message.error()
                 if error is None:
                     messages.append(input_message(message))
+                    self._has_read = self._has_read or messages[-1].offset + 1 >= end
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                     self._has_read = True
                 elif not is_passing(error):
@@ -122,7 +129,7 @@ class StatusReader:
             if self._has_read and len(polled) < _POLL_COUNT:
                 return messages
             if time.monotonic() > deadline_s:
-                raise BrokerUnavailableError(f"no answer while reading {self._kafka.topic(TOPIC)}")
+                raise BrokerUnavailableError(f"no answer while reading {self._where[0]}")
 
     def _take_in(self, message: InputMessage) -> None:
         if message.value is None:

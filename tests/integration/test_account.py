@@ -20,7 +20,7 @@ from pipelines.compact.accounts import OnInactive, Policy
 from pipelines.config import KafkaConfig
 from pipelines.kafka.admin import apply, plan
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -165,6 +165,7 @@ def test_a_store_of_other_topics_is_not_used(
     assert read_latest(other).all_paths() == stored(folder) == fresh.truth
 
 
+@pytest.mark.slow
 def test_a_second_process_takes_partitions_over_and_gives_them_back(
     config: KafkaConfig, tmp_path: Path, log: Log
 ) -> None:
@@ -220,6 +221,7 @@ def test_a_deleted_account_loses_its_records_in_slices(
     assert latest.repos[gone]["status"] == "deleted"
 
 
+@pytest.mark.slow
 def test_a_purge_goes_on_where_a_predecessor_left_it(
     config: KafkaConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +245,7 @@ def test_a_purge_goes_on_where_a_predecessor_left_it(
     assert read_latest(config).records == {}
 
 
+@pytest.mark.slow
 def test_a_reader_from_the_beginning_gets_the_same_after_kafkas_own_compaction(
     config: KafkaConfig, tmp_path: Path, log: Log
 ) -> None:

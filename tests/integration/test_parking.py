@@ -29,7 +29,7 @@ from pipelines.kafka.admin import apply, plan
 from pipelines.kafka.beat import parse_beat
 from pipelines.kafka.topics import validator
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 PARTITIONS = 2
 

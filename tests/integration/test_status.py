@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -58,8 +59,14 @@ def write_beat(
     config: KafkaConfig, slot: str, age_s: float, *, machine: str = "worker-9", pid: int = 4711
 ) -> None:
     """Writes what a process said."""
+    beat = a_beat(slot, age_s, machine=machine, pid=pid)
+    write(config, beat.key, encode_beat(beat))
+
+
+def a_beat(slot: str, age_s: float, *, machine: str = "worker-9", pid: int = 4711) -> Beat:
+    """Returns what a process said so long ago."""
     now_us = time.time_ns() // 1000
-    beat = Beat(
+    return Beat(
         stage="explode",
         slot=slot,
         machine=machine,
@@ -68,7 +75,6 @@ def write_beat(
         updated_us=now_us - round(age_s * 1e6),
         report=Report(State.RUNNING, None, {"inputs": 5}, {"refused": {"frame.op": 2}}),
     )
-    write(config, beat.key, encode_beat(beat))
 
 
 def write(config: KafkaConfig, key: bytes, value: bytes) -> None:
@@ -109,6 +115,31 @@ def test_running_stages_are_well_and_their_numbers_are_shown(
     code, text, _ = status("--once")
     assert code == 1
     assert "process explode.0  stopped" in text
+
+
+def test_an_answer_does_not_wait_for_a_moment_without_beats(
+    config: KafkaConfig, status: Status
+) -> None:
+    ends = threading.Event()
+
+    def beat_without_a_rest() -> None:
+        producer = Producer({"bootstrap.servers": config.bootstrap_servers, "linger.ms": 0})
+        beat = encode_beat(a_beat("0", age_s=AHEAD_S))
+        while not ends.wait(0.05):  # as forty processes do
+            producer.produce(config.topic("status"), beat, b"explode.0", partition=0)
+            producer.poll(0)
+        assert producer.flush(20) == 0
+
+    write_beat(config, "0", age_s=AHEAD_S)
+    beats = threading.Thread(target=beat_without_a_rest)
+    beats.start()
+    try:
+        code, value = as_object(status)
+    finally:
+        ends.set()
+        beats.join()
+    assert code == 0
+    assert [process["slot"] for process in value["stages"][0]["processes"]] == ["0"]
 
 
 def test_a_silent_process_is_a_problem_until_it_is_forgotten(
