@@ -9,11 +9,10 @@ from typing import Final
 import click
 from yarl import URL
 
-from pipelines.atproto.errors import ProtocolError
-from pipelines.atproto.syntax import Nsid, parse_nsid
+from pipelines.atproto.syntax import Nsid
 from pipelines.cli import INTERRUPTED_EXIT_CODE
 from pipelines.cli.listing_options import page_fetcher, rate_option
-from pipelines.cli.options import kafka_options
+from pipelines.cli.options import NSID, kafka_options
 from pipelines.cli.progress import moments
 from pipelines.config import KafkaConfig
 from pipelines.crawl.backfill import MAX_LISTS_COUNT, Backfill, Tally
@@ -42,20 +41,6 @@ _CHOICES = """Say which repositories, in one of these ways:
   standpipe backfill --dids FILE                               those in a file, one a line"""
 
 
-class _NsidType(click.ParamType):
-    """The name of a collection."""
-
-    name = "nsid"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Nsid:
-        try:
-            return parse_nsid(value)
-        except ProtocolError as error:
-            self.fail(f"{error.detail}; write it like app.bsky.feed.post", param, ctx)
-
-
 @click.command()
 @click.option(
     "--hosts",
@@ -69,7 +54,7 @@ class _NsidType(click.ParamType):
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A file with a DID in each line.",
 )
-@click.option("--collection", type=_NsidType(), help="Repositories with records in it.")
+@click.option("--collection", type=NSID, help="Repositories with records in it.")
 @click.option("--full-network", is_flag=True, help="Every host that the --relay reads.")
 @click.option(
     "--relay",

@@ -6,6 +6,7 @@ import click
 
 from pipelines.cli.metrics_option import metrics_option
 from pipelines.cli.options import kafka_options
+from pipelines.cli.tracking_options import Tracking, tracking_options
 from pipelines.compact import service
 from pipelines.compact.accounts import DEFAULT_PURGE_AFTER_S, OnInactive, Policy
 from pipelines.config import KafkaConfig, state_directory
@@ -57,6 +58,7 @@ from pipelines.process import stop_event
     "confirm that it is gone. They get their nulls then, or after this time whoever says what; 0 "
     "means at once, and nobody is asked.",
 )
+@tracking_options
 @metrics_option
 @kafka_options
 def command(
@@ -66,6 +68,7 @@ def command(
     is_repairing: bool,
     on_inactive: str,
     purge_after_s: float,
+    tracking: Tracking,
     kafka: KafkaConfig,
 ) -> None:
     """Keep the latest state: atproto.events, snapshots → repos, latest.*, resyncs.
@@ -88,6 +91,10 @@ def command(
     other. Its memory is in the topics: a local store that is missing, damaged or too old is built
     anew at the start, with a line "restoring" every five seconds.
 
+    All repositories are tracked unless --track-dids or --track-collection names some. The others
+    are in events and records.* all the same, but have no state here and are never asked for.
+    Somebody who is taken up later is fetched whole; `standpipe backfill` does so at once.
+
     Ctrl-C finishes the batch in hand and leaves the group.
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     folder = state_dir or state_directory() / "compact" / kafka.topic_prefix / slot
@@ -96,6 +103,8 @@ def command(
             kafka,
             folder,
             slot=slot,
-            policy=Policy(is_repairing, OnInactive(on_inactive), purge_after_s),
+            policy=Policy(
+                is_repairing, OnInactive(on_inactive), purge_after_s, tracking.tracked()
+            ),
             should_stop=stop.is_set,
         )

@@ -7,6 +7,7 @@ import click
 from pipelines.cli.listing_options import page_fetcher, rate_option
 from pipelines.cli.metrics_option import metrics_option
 from pipelines.cli.options import kafka_options
+from pipelines.cli.tracking_options import Tracking, tracking_options
 from pipelines.config import KafkaConfig
 from pipelines.crawl.candidates import Judgment
 from pipelines.crawl.lists import HostList
@@ -27,6 +28,7 @@ from pipelines.relay import host_of, service_url
 @click.option("--follow", "follows", is_flag=True, help="Stay, and answer each further gap.")
 @rate_option
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object on stdout.")
+@tracking_options
 @metrics_option
 @kafka_options
 def command(
@@ -35,6 +37,7 @@ def command(
     follows: bool,
     rate: float,
     as_json: bool,
+    tracking: Tracking,
     kafka: KafkaConfig,
 ) -> int:
     """Ask for the repositories that changed in a gap of an upstream: gaps → resyncs.
@@ -43,6 +46,9 @@ def command(
     it, the list of its repositories (listRepos) is compared with `repos`, and a request is written
     for each that is newer there, has another status, or is no longer listed. A repository that was
     never seen here counts if it changed since the gap began; others are for `standpipe backfill`.
+    Where only some repositories are tracked (the same options as for `standpipe compact`), it
+    counts if --track-dids names it; who wrote the first record of a --track-collection in the gap
+    is taken up at the next one there, or by `standpipe backfill --collection … --again`.
 
     What explode and compact have not processed yet looks as if it were missing. So nothing is
     asked for until they have processed all that was in Kafka when the list was read.
@@ -65,6 +71,7 @@ def command(
             lambda host: HostList(urls.get(host) or service_url(host), background),
             stop,
             follows=follows,
+            tracked=tracking.tracked(),
         )
         sweep.run()
     counts = {str(judgment): sweep.counts[judgment] for judgment in Judgment}

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pipelines import logs
 from pipelines.cli.options import is_default, kafka_options
+from pipelines.cli.tracking_options import Tracking, tracking_options
 from pipelines.config import KafkaConfig, state_directory
 from pipelines.kafka import admin
 from pipelines.kafka.broker import LocalBroker
@@ -91,6 +92,7 @@ _CHOICES = """Say where the events come from, in one of these ways:
     show_default=True,
     help="Processes that keep the latest state.",
 )
+@tracking_options
 @kafka_options
 @click.pass_context
 def command(
@@ -105,6 +107,7 @@ def command(
     capture: Path | None,
     workers: int,
     compactors: int,
+    tracking: Tracking,
     kafka: KafkaConfig,
 ) -> int:
     """Run the whole pipeline on this machine, with a screen that shows how it is.
@@ -134,6 +137,7 @@ def command(
     source: Source = Upstream(relays, cursor) if network is None else network
     if network is not None and is_default(ctx, "topic_prefix"):
         kafka = replace(kafka, topic_prefix=SIM_TOPIC_PREFIX)
+    tracking.tracked()  # what is wrong with it is said here, and not in a child's log
     display = Display(Console())
     folder = state_directory() / "up" / kafka.topic_prefix
     folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +164,13 @@ def command(
                 display.show(watch.look(supervised(runner.supervisor.states())), kafka)
 
         def stages(upstream: Upstream) -> list[Child]:
-            return stages_of(kafka, upstream, Size(workers, compactors), _shared_options(ctx))
+            return stages_of(
+                kafka,
+                upstream,
+                Size(workers, compactors),
+                _shared_options(ctx),
+                tracking=tracking.arguments(),
+            )
 
         failure = run(runner, source, stages, stop.is_set, observe)
         display.show(watch.look(supervised(runner.supervisor.states())), kafka)

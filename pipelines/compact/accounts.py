@@ -30,6 +30,7 @@ from pipelines.atproto.syntax import parse_datetime
 from pipelines.compact.events import Source
 from pipelines.compact.overrides import Override, OverrideStatus, override_source
 from pipelines.compact.state import AccountMark, RepoState, Sync
+from pipelines.compact.tracking import EVERYTHING, Tracked
 
 DELETED: Final = "deleted"
 
@@ -58,11 +59,13 @@ class Policy:
         on_inactive: what becomes of the records of accounts that are not active.
         purge_after_s: how long those of a deleted account wait for a confirmation at most,
             seconds; with 0 they go at once, and nobody is asked.
+        tracked: which repositories are taken up.
     """
 
     is_repairing: bool = True
     on_inactive: OnInactive = OnInactive.KEEP
     purge_after_s: float = DEFAULT_PURGE_AFTER_S
+    tracked: Tracked = EVERYTHING
 
     def purges_at_once(self, state: RepoState) -> bool:
         """Tells whether the records of an account go now, whatever anybody confirms."""

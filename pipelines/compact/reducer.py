@@ -69,6 +69,7 @@ class Outcome(StrEnum):
     INACTIVE = "inactive"  # of an account that is not active
     ACCOUNT = "account"  # what was said of the account was taken over
     IGNORED = "ignored"  # nothing of it concerns the state of a repository
+    UNTRACKED = "untracked"  # of a repository that is not taken up
 
 
 class Reduction(NamedTuple):

@@ -16,7 +16,7 @@ from pipelines.compact.events import parse_event
 from pipelines.compact.held import HeldPartition
 from pipelines.compact.outputs import OutputTopics, tombstone_messages
 from pipelines.compact.overrides import parse_override
-from pipelines.compact.reducer import reduce_event, reduce_override
+from pipelines.compact.reducer import Outcome, reduce_event, reduce_override
 from pipelines.compact.repair import reduce_answer
 from pipelines.compact.restore import Restoration
 from pipelines.compact.sampling import Sampler
@@ -134,16 +134,15 @@ class CompactStage:
         """Applies one event, the answer of a server, or an override to its repository."""
         held = self._held[message.partition]
         if message.topic == self._snapshots:
-            manifest = parse_manifest(message.value or b"")
-            answer = reduce_answer(held.repo(manifest.did), manifest, message.offset)
-            self.tally.add("answers", answer.outcome)
-            if answer.state is None:
-                return ()
-            return self._writer.write(held, message.partition, answer.state)
+            return self._answer(held, message)
         if message.topic == self._overrides:
             return self._override(held, message)
         event = parse_event(message.value or b"")
-        reduction = reduce_event(held.repo(event.did), event, message.offset)
+        known = held.repo(event.did)
+        if known is None and not self._policy.tracked.takes_up(event):
+            self.tally.add("events", Outcome.UNTRACKED)
+            return ()
+        reduction = reduce_event(known, event, message.offset)
         self.tally.add("events", reduction.outcome)
         if reduction.state is None:
             return ()
@@ -209,6 +208,18 @@ class CompactStage:
         self.tally.discard()
         for held in self._held.values():
             held.discard()
+
+    def _answer(self, held: HeldPartition, message: InputMessage) -> Sequence[OutputMessage]:
+        manifest = parse_manifest(message.value or b"")
+        known = held.repo(manifest.did)
+        if known is None and not self._policy.tracked.takes_up_answer(manifest):
+            self.tally.add("answers", Outcome.UNTRACKED)
+            return ()
+        answer = reduce_answer(known, manifest, message.offset)
+        self.tally.add("answers", answer.outcome)
+        if answer.state is None:
+            return ()
+        return self._writer.write(held, message.partition, answer.state)
 
     def _override(self, held: HeldPartition, message: InputMessage) -> Sequence[OutputMessage]:
         assert message.key is not None

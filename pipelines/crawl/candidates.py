@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pipelines.atproto.syntax import Tid, tid_time_us
 from pipelines.compact.state import RepoState, Sync
+from pipelines.compact.tracking import EVERYTHING, Tracked
 from pipelines.crawl.listing import Listing
 
 
@@ -40,7 +41,8 @@ class Judgment(StrEnum):
     ON_ITS_WAY = "on_its_way"  # we know of that revision, and its repair has been requested
     REPEATED = "repeated"  # another list had it before
     AGAIN = "again"  # this list had it before
-    OLDER = "older"  # nothing of it was ever seen, and no change since the gap is known
+    # Nothing of it was ever seen, and no change since the gap is known; or it is not tracked.
+    OLDER = "older"
 
 
 def known_of(state: RepoState) -> Known:
@@ -76,7 +78,9 @@ def judge_for_backfill(listing: Listing, known: Known | None) -> Judgment:
     return Judgment.REQUESTED
 
 
-def judge_for_sweep(listing: Listing, known: Known | None, since_us: int | None) -> Judgment:
+def judge_for_sweep(
+    listing: Listing, known: Known | None, since_us: int | None, tracked: Tracked = EVERYTHING
+) -> Judgment:
     """Tells whether a repository may have changed while we did not see its events.
 
     Args:
@@ -85,9 +89,12 @@ def judge_for_sweep(listing: Listing, known: Known | None, since_us: int | None)
         since_us: when the gap began, microseconds since the epoch; None where nobody knows. A
             repository that we have nothing of, and that is not known to have changed since then,
             is for a backfill to ask for.
+        tracked: which repositories are taken up. What those that we have nothing of have records
+            in, no list tells.
     """
     if known is None:
-        return _judge_unknown(listing, since_us)
+        is_tracked = tracked.names(listing.did)
+        return _judge_unknown(listing, since_us) if is_tracked else Judgment.OLDER
     if listing.active is not None and listing.active is not known.active:
         return Judgment.REQUESTED
     if not known.active:

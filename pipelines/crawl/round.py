@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Final
 
 from pipelines.atproto.syntax import Did
+from pipelines.compact.tracking import Tracked
 from pipelines.config import KafkaConfig
 from pipelines.crawl.candidates import Judgment, is_missed, judge_for_sweep
 from pipelines.crawl.census import Before, Census
@@ -125,6 +126,7 @@ class Round:
         settling: Settling,
         stop: threading.Event,
         on_counts: Callable[[Counter[Judgment]], None],
+        tracked: Tracked,
     ) -> None:
         """Prepares it.
 
@@ -137,6 +139,7 @@ class Round:
             settling: waits until that is up to date.
             stop: ends it after the page in hand.
             on_counts: told what became of repositories, once it is committed.
+            tracked: which repositories are taken up.
         """
         assert progress.answer is not None
         self.progress = progress
@@ -148,6 +151,7 @@ class Round:
         self._settling = settling
         self._stop = stop
         self._on_counts = on_counts
+        self._tracked = tracked
         self._held = _Held()
 
     def run(self) -> str | None:
@@ -192,7 +196,8 @@ class Round:
         return self._compare(listing)
 
     def _compare(self, listing: Listing) -> Judgment:
-        return judge_for_sweep(listing, self._known.get(listing.did), self._answer.since_us)
+        known = self._known.get(listing.did)
+        return judge_for_sweep(listing, known, self._answer.since_us, self._tracked)
 
     def _take(self, taken: Sequence[Taken]) -> None:
         held = self._held

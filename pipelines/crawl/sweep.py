@@ -23,6 +23,7 @@ from pipelines import logs
 from pipelines.atproto.errors import ProtocolError
 from pipelines.atproto.syntax import parse_datetime
 from pipelines.bridge.messages import parse_gap
+from pipelines.compact.tracking import EVERYTHING, Tracked
 from pipelines.config import KafkaConfig
 from pipelines.crawl.candidates import Judgment
 from pipelines.crawl.census import census
@@ -108,6 +109,7 @@ class Sweep:
         stop: threading.Event,
         *,
         follows: bool,
+        tracked: Tracked = EVERYTHING,
     ) -> None:
         """Prepares it.
 
@@ -116,6 +118,7 @@ class Sweep:
             list_of: returns the list of an upstream, by its host as `gaps` names it.
             stop: ends it after the page in hand.
             follows: whether to wait for further gaps.
+            tracked: which repositories are taken up.
         """
         self.counts: Counter[Judgment] = Counter()
         self.problems: dict[str, str] = {}
@@ -124,6 +127,7 @@ class Sweep:
         self._list_of = list_of
         self._stop = stop
         self._follows = follows
+        self._tracked = tracked
         self._state = BeatState.STARTING
         self._waits_for: str | None = None
         self._answered: dict[str, int] = {}
@@ -215,7 +219,15 @@ class Sweep:
         partitions_count = check_partitions(self._kafka, ["repos"])["repos"]
         with census(self._kafka, partitions_count) as known:
             reading = Round(
-                self._kafka, repos, progress, known, writer, settling, self._stop, self._count
+                self._kafka,
+                repos,
+                progress,
+                known,
+                writer,
+                settling,
+                self._stop,
+                self._count,
+                self._tracked,
             )
             problem = reading.run()
         done = reading.progress

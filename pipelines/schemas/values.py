@@ -146,8 +146,8 @@ class CrawlCounts(TypedDict):
         repeated: Another list of the same crawl had named it before. Unit: repositories. Source:
             stage.
         again: The same list had named it before. Unit: repositories. Source: stage.
-        older: Of a sweep: nothing of it was ever seen, and no change of it since the gap is known.
-            Unit: repositories. Source: stage.
+        older: Of a sweep: nothing of it was ever seen, and no change of it since the gap is known;
+            or it is none of those that are tracked. Unit: repositories. Source: stage.
     """
 
     requested: int

@@ -78,6 +78,7 @@ def stages_of(
     size: Size,
     shared: tuple[str, ...] = (),
     compact: tuple[str, ...] = (),
+    tracking: tuple[str, ...] = (),
 ) -> list[Child]:
     """Returns the stages of a pipeline.
 
@@ -87,6 +88,7 @@ def stages_of(
         size: how many processes.
         shared: options before the command, for all of them.
         compact: options of compact.
+        tracking: options that say which repositories are tracked.
     """
     servers, prefix = kafka.bootstrap_servers, kafka.topic_prefix
     admitted = [option for nsid in kafka.admitted or () for option in ("--admit", nsid)]
@@ -106,13 +108,14 @@ def stages_of(
         identities += ("--did-web-url", upstream.did_web_url)
     servers_option = () if upstream.pds_url is None else ("--pds-url", upstream.pds_url)
     relays = [option for relay in upstream.relays for option in ("--relay", relay)]
+    sweep = ("sweep", "--follow", *relays, *tracking)
     return [
         *numbered("bridge", 1, 0, *relays, "--cursor", upstream.cursor),
         *numbered("explode", size.workers_count, 1, *identities),
-        *numbered("compact", size.compactors_count, 2, *compact),
+        *numbered("compact", size.compactors_count, 2, *compact, *tracking),
         *numbered("resync", 1, 2, *identities, *servers_option),
         *numbered("analytics", 1, 2),
-        Child("crawl", "sweep", (*shared, "sweep", "--follow", *relays, *cluster), stop_order=1),
+        Child("crawl", "sweep", (*shared, *sweep, *cluster), stop_order=1),
     ]
 
 

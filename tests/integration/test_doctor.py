@@ -160,7 +160,9 @@ def test_everything_that_is_broken_is_named(kafka: str, topic_prefix: str) -> No
 
 
 @pytest.mark.broker
-@pytest.mark.skipif("BOOTSTRAP" in os.environ, reason="needs Kafka's tools beside the broker")
+@pytest.mark.skipif(
+    bool(os.environ.get("BOOTSTRAP")), reason="needs Kafka's tools beside the broker"
+)
 def test_the_remedy_for_a_hanging_transaction_ends_it(kafka: str, topic_prefix: str) -> None:
     config = KafkaConfig(kafka, topic_prefix)
     topic = create_topic(config, "frames", 1)

@@ -104,11 +104,11 @@ class Pipeline:
         folder = str(self._folder / f"identities-{slot}")
         return self._start("explode", "--slot", slot, "--state-dir", folder, *urls)
 
-    def start_compact(self, slot: str = "0", purge_after_s: float = 0) -> Stage:
+    def start_compact(self, slot: str = "0", purge_after_s: float = 0, *others: str) -> Stage:
         """Starts compact, which by default asks nobody whether an account is really deleted."""
         folder = str(self.store_folder(slot))
         options = ["--slot", slot, "--state-dir", folder, "--purge-after", str(purge_after_s)]
-        return self._start("compact", *options)
+        return self._start("compact", *options, *others)
 
     def start_resync(self, slot: str = "0") -> Stage:
         urls = ["--plc-url", self._addresses.plc, "--did-web-url", self._addresses.did_web]

@@ -11,6 +11,8 @@ _SHARED = {
     "admit": "STANDPIPE_ADMIT",
     "bootstrap-servers": "STANDPIPE_BOOTSTRAP_SERVERS",
     "topic-prefix": "STANDPIPE_TOPIC_PREFIX",
+    "track-collection": "STANDPIPE_TRACK_COLLECTION",
+    "track-dids": "STANDPIPE_TRACK_DIDS",
 }
 
 

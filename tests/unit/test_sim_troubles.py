@@ -122,8 +122,9 @@ def test_whoever_repairs_at_once_arrives_at_the_truth(
         "sync.data",
         "history.unknown",
     }
-    # The reader repairs at once: nothing is on its way.
-    assert reader.outcomes.keys() == set(Outcome) - {Outcome.APPLYING, Outcome.WAITING}
+    # The reader tracks everybody, and repairs at once: nothing is on its way.
+    others = {Outcome.APPLYING, Outcome.WAITING, Outcome.UNTRACKED}
+    assert reader.outcomes.keys() == set(Outcome) - others
 
 
 def test_after_the_calm_everything_is_known() -> None:
